@@ -1,0 +1,229 @@
+"""Model versions: the fits that the days of a run need and the registry does not have yet.
+
+In: features up to each refit date, open gates. Out: artefacts made by the worker and rows of ``models.registry``. The refit dates hang on the
+calendar, so daily runs and a backfill train the same versions; a version that exists is not trained again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+import duckdb
+import pandas as pd
+
+from ml.models import names as model_names
+from ml.snapshot import write_snapshot
+from orchestration.assets.common import GPU_POOL, key_of, output_options, result
+from orchestration.gates import SUITES, require_open_gates
+from orchestration.panels import read_features
+from orchestration.partitions import day_range
+from orchestration.platform import Platform
+from orchestration.settings import Settings
+from orchestration.warehouse import bump_revision, replace_rows
+from orchestration.workers import run_worker
+
+MOST_FEATURE_LAG_DAYS = 120
+"""Days before the training window that features and hourly tokens of its first row may need."""
+
+
+class TrainingConfig(dg.Config):
+    """Launchpad options of a training run."""
+
+    force: bool = False
+    """Train the due versions again even if the registry has them; the new ones get versions of their own if anything changed."""
+    for_next_day: bool = False
+    """Train what the day after the range needs: a weekly retrain does it ahead of the daily run."""
+
+
+def fit_config(settings: Settings, model: str) -> dict[str, Any]:
+    """Configuration of a model's fit, as the worker reads it and the registry keeps it."""
+    config: dict[str, Any] = {"window_days": settings.train_window_days}
+    if model == "attention":
+        config["epochs"] = settings.attention_epochs
+    return config
+
+
+def fits_due(
+    connection: duckdb.DuckDBPyConnection,
+    settings: Settings,
+    days: Sequence[date],
+    first_day: date,
+    *,
+    force: bool = False,
+) -> list[dict[str, Any]]:
+    """Fits that the forecasts of ``days`` need: one for each model and refit date, less those in the registry."""
+    have: set[tuple[str, str, str]] = set()
+    if not force:
+        have = {
+            (str(model), str(trained), json.dumps(json.loads(config), sort_keys=True))
+            for model, trained, config in connection.execute(
+                "SELECT model, trained_as_of, config FROM models.registry"
+            ).fetchall()
+        }
+    due = []
+    for model in [name for name in model_names() if name in settings.models]:
+        config = fit_config(settings, model)
+        for trained in sorted({settings.trained_as_of(model, day) for day in days}):
+            if (
+                trained > first_day
+                and (model, trained.isoformat(), json.dumps(config, sort_keys=True)) not in have
+            ):
+                due.append({"model": model, "trained_as_of": trained.isoformat(), "config": config})
+    return due
+
+
+@dg.asset(
+    **output_options(
+        "models.registry",
+        "models",
+        kinds={"python", "pytorch", "duckdb"},
+        deps=[key_of("features.daily"), key_of("features.hourly"), key_of("features.realized")],
+        pool=GPU_POOL,
+    )
+)
+def registry(
+    context: dg.AssetExecutionContext, config: TrainingConfig, platform: dg.ResourceParam[Platform]
+) -> dg.MaterializeResult[None]:
+    first, last = day_range(context)
+    settings, warehouse = platform.settings, platform.warehouse
+    days = [first + timedelta(days=step) for step in range((last - first).days + 1)]
+    with warehouse.read() as connection:
+        verdicts = require_open_gates(connection, days)
+        served = [days[-1] + timedelta(days=1)] if config.for_next_day else days
+        due = fits_due(
+            connection, settings, served, platform.source.first_day(), force=config.force
+        )
+        if not due:
+            count = connection.execute("SELECT count(*) FROM models.registry").fetchone()
+            context.log.info("every model version that is due exists: nothing to train")
+            return result(platform, int(count[0]) if count else 0, versions_trained=0)
+        newest = max(date.fromisoformat(fit["trained_as_of"]) for fit in due)
+        oldest = min(date.fromisoformat(fit["trained_as_of"]) for fit in due)
+        history = (newest - oldest).days + settings.train_window_days + MOST_FEATURE_LAG_DAYS
+        frames = read_features(
+            connection, newest, history, hourly=any(fit["model"] == "attention" for fit in due)
+        )
+    folder, snapshot_hash = _write_snapshot(settings, frames)
+    spec = {
+        "snapshot": str(folder),
+        "output": str(settings.artifacts_dir / "models"),
+        "device": settings.device,
+        "fits": [
+            {**fit, "window_days": settings.train_window_days, "seed": settings.seed} for fit in due
+        ],
+    }
+    identity = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:12]
+    context.log.info(
+        f"{len(due)} fits are due, {oldest} .. {newest}; snapshot {snapshot_hash[:12]}"
+    )
+    results = run_worker(
+        context, settings, spec, settings.artifacts_dir / "specs" / f"{identity}.json"
+    )
+    fitted = [item for item in results if not item["status"].startswith("failed")]
+    if fitted:
+        rows = _registry_rows(
+            settings, fitted, frames.source, snapshot_hash, verdicts, context.run.run_id
+        )
+        with warehouse.write() as connection:
+            replace_rows(connection, "models.registry", rows, on=["model", "model_version"])
+            _set_statuses(connection, settings.champion)
+    failed = [item for item in results if item["status"].startswith("failed")]
+    if failed:
+        lines = "\n".join(
+            f"{item['model']} of {item['trained_as_of']}: {item['status']}" for item in failed
+        )
+        raise dg.Failure(
+            f"{len(failed)} of {len(results)} fits failed:\n{lines}", allow_retries=False
+        )
+    with warehouse.read() as connection:
+        count = connection.execute("SELECT count(*) FROM models.registry").fetchone()
+    seconds = sum(float(item["seconds"]) for item in fitted)
+    return result(
+        platform,
+        int(count[0]) if count else 0,
+        versions_trained=len(fitted),
+        training_seconds=round(seconds, 1),
+        snapshot=snapshot_hash,
+        device=", ".join(sorted({str(item["device"]) for item in fitted})),
+        newest_training_day=newest.isoformat(),
+        gates=f"{len(SUITES)} suites: {', '.join(sorted(set(verdicts.values())))}",
+    )
+
+
+def _write_snapshot(settings: Settings, frames: Any) -> tuple[Any, str]:
+    from ml.snapshot import content_hash
+
+    digest = content_hash(frames.daily, frames.realized, frames.hourly)
+    folder = settings.artifacts_dir / "snapshots" / digest
+    written = write_snapshot(
+        str(folder), frames.daily, frames.realized, frames.hourly, frames.source, frames.as_of
+    )
+    return folder, written
+
+
+def _registry_rows(
+    settings: Settings,
+    fitted: Sequence[dict[str, Any]],
+    source: str,
+    snapshot_hash: str,
+    verdicts: dict[str, str],
+    run_id: str,
+) -> pd.DataFrame:
+    now = datetime.now(UTC)
+    store = str(settings.artifacts_dir)
+    return pd.DataFrame(
+        [
+            {
+                "model": item["model"],
+                "model_version": item["version"],
+                "source": source,
+                "trained_as_of": date.fromisoformat(item["trained_as_of"]),
+                "train_start": _day(item["train_start"]),
+                "train_end": _day(item["train_end"]),
+                "snapshot_hash": snapshot_hash,
+                "data_hash": item["data_hash"],
+                "artifact_hash": item["artifact_hash"],
+                "artifact_uri": str(item["uri"]).removeprefix(store).lstrip("/"),
+                "code_version": item["code_version"],
+                "config": json.dumps(fit_config(settings, item["model"]), sort_keys=True),
+                "seed": int(item["seed"]),
+                "device": item["device"],
+                "metrics": json.dumps(item["metrics"], sort_keys=True),
+                "status": "candidate",
+                "status_reason": "",
+                "gate_verdicts": json.dumps(verdicts, sort_keys=True),
+                "created_at": now,
+                "run_id": run_id,
+            }
+            for item in fitted
+        ]
+    )
+
+
+def _set_statuses(connection: duckdb.DuckDBPyConnection, champion: str) -> None:
+    """The newest version of each model is live: the champion's is the champion, the others candidates; older ones are retired."""
+    connection.execute(
+        """
+        UPDATE models.registry AS r SET
+            status = CASE WHEN n.place > 1 THEN 'retired' WHEN r.model = $champion THEN 'champion' ELSE 'candidate' END,
+            status_reason = CASE WHEN n.place > 1 THEN 'a newer version serves the newest days'
+                WHEN r.model = $champion THEN 'VOLCAST_CHAMPION' ELSE 'published beside the champion' END
+        FROM (
+            SELECT model, model_version,
+                row_number() OVER (PARTITION BY model ORDER BY trained_as_of DESC, created_at DESC, model_version) AS place
+            FROM models.registry
+        ) AS n
+        WHERE r.model = n.model AND r.model_version = n.model_version
+        """,
+        {"champion": champion},
+    )
+    bump_revision(connection)
+
+
+def _day(value: str | None) -> date | None:
+    return date.fromisoformat(value) if value else None

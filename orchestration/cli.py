@@ -1,0 +1,383 @@
+"""The command-line program ``volcast``.
+
+In: arguments and ``VOLCAST_*`` variables. Out: runs, tables on the terminal, exit status 0 or 1 (2 for wrong arguments). Heavy imports happen inside
+the commands, so that ``--help`` is quick.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+app = typer.Typer(
+    name="volcast",
+    help="Batch forecasts of crypto volatility: ingest, gates, features, training, forecasts, report.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+quarantine = typer.Typer(help="Rows that a gate refused.", no_args_is_help=True)
+app.add_typer(quarantine, name="quarantine")
+console = Console()
+errors = Console(stderr=True)
+T = TypeVar("T")
+
+
+def _day(value: str) -> date:
+    try:
+        return datetime.strptime(value, "%Y-%m-%d").date()
+    except ValueError:
+        raise typer.BadParameter(f"{value!r}: expected a day such as 2024-06-30") from None
+
+
+DAY: dict[str, Any] = {"parser": _day, "metavar": "YYYY-MM-DD"}
+
+
+@app.command()
+def demo() -> None:
+    """Run the whole line on the simulated market and show the forecasts."""
+    os.environ["VOLCAST_SOURCE"] = "simulated"
+    settings = _settings()
+    last = settings.demo_as_of
+    _run(settings, "daily", last - timedelta(days=settings.demo_days - 1), last)
+    _show_forecasts(settings, last)
+
+
+@app.command()
+def run(
+    as_of: Annotated[
+        date,
+        typer.Option(
+            "--as-of", help="UTC day D: the forecast uses what was known by D+1 00:30 UTC.", **DAY
+        ),
+    ],
+) -> None:
+    """Run the whole line for one day; history that is missing is ingested and built on the way."""
+    settings = _settings()
+    _run(settings, "daily", as_of, as_of)
+    _show_forecasts(settings, as_of)
+
+
+@app.command()
+def backfill(
+    first: Annotated[date, typer.Option("--from", help="First as_of.", **DAY)],
+    last: Annotated[date, typer.Option("--to", help="Last as_of.", **DAY)],
+) -> None:
+    """Run the whole line for a range of days in one run; the rows equal those of daily runs."""
+    settings = _settings()
+    _run(settings, "daily", first, last)
+    _show_forecasts(settings, last)
+
+
+@app.command()
+def train(
+    as_of: Annotated[
+        date,
+        typer.Option("--as-of", help="Last day of information; its gates must be open.", **DAY),
+    ],
+    force: Annotated[bool, typer.Option(help="Train again even if the versions exist.")] = False,
+) -> None:
+    """Train the model versions that the day after needs."""
+    settings = _settings()
+    config = {"ops": {"models__registry": {"config": {"for_next_day": True, "force": force}}}}
+    _run(settings, "retrain", as_of, as_of, run_config=config)
+    _query(
+        settings,
+        "SELECT model, model_version, trained_as_of, status, device FROM models.registry WHERE status <> 'retired' ORDER BY 1, 2",
+        live=True,
+    )
+
+
+@app.command()
+def sql(
+    query: Annotated[str, typer.Argument(help="SQL on the published copy, which opens read-only.")],
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+) -> None:
+    """Query the published tables."""
+    _query(_settings(), query, as_csv=as_csv)
+
+
+@app.command()
+def report(
+    as_of: Annotated[
+        date | None, typer.Option("--as-of", help="Day; the newest one by default.", **DAY)
+    ] = None,
+) -> None:
+    """Write the HTML report of a day from the published tables and print where it lies."""
+    settings = _settings()
+
+    def build() -> Path:
+        from orchestration.report import build_report
+        from orchestration.runs import report_path
+        from orchestration.warehouse import read_published
+
+        with read_published(settings) as connection:
+            day = as_of or _newest_day(connection)
+            page = build_report(connection, day)
+        path = report_path(settings, day)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(page, encoding="utf-8")
+        return path
+
+    with console.status("writing the report"):
+        path = _guard(build)
+    console.print(f"report: {path}", soft_wrap=True)
+
+
+@app.command()
+def dev(
+    port: Annotated[int, typer.Option(help="Port of the UI, on loopback.")] = 3000,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+) -> None:
+    """Start the Dagster UI and its daemon."""
+    settings = _settings()
+    from orchestration.runs import prepare_home
+    from orchestration.settings import PROJECT_ROOT
+
+    _guard(lambda: _check_port(host, port))
+    prepare_home(settings)
+    console.print(
+        f"Dagster UI at http://{host}:{port} (Ctrl-C stops it); instance under {settings.dagster_home}",
+        soft_wrap=True,
+    )
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        filter(None, [str(PROJECT_ROOT), os.environ.get("PYTHONPATH", "")])
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "dagster",
+        "dev",
+        "-w",
+        str(PROJECT_ROOT / "workspace.yaml"),
+        "-h",
+        host,
+        "-p",
+        str(port),
+    ]
+    os.execv(sys.executable, command)  # noqa: S606 - replaces this process, no shell wanted
+
+
+@app.command()
+def status() -> None:
+    """What this home holds: data, forecasts, models, gates, and whether a run is writing."""
+    settings = _settings()
+    from orchestration.status import status_tables
+
+    for table in _guard(lambda: status_tables(settings)):
+        console.print(table)
+
+
+@app.command()
+def override(
+    suite: Annotated[str, typer.Option(help="Suite, such as raw.ohlcv.")],
+    as_of: Annotated[date, typer.Option("--as-of", help="Day to let pass.", **DAY)],
+    by: Annotated[str, typer.Option(help="Your name; it is kept.")],
+    reason: Annotated[str, typer.Option(help="Why; it is kept.")],
+    expectation: Annotated[str, typer.Option(help="One expectation only.")] = "*",
+) -> None:
+    """Let a failed gate pass for one day, by name and with a reason."""
+    settings = _settings()
+
+    def lift() -> int:
+        from orchestration.gates import add_override
+        from orchestration.warehouse import Warehouse
+
+        return add_override(Warehouse(settings), suite, as_of, by, reason, expectation)
+
+    console.print(
+        f"{_guard(lift)} failed expectations of {suite} on {as_of} overridden by {by}: {reason}"
+    )
+
+
+@quarantine.command("list")
+def quarantine_list() -> None:
+    """Show refused rows that have not been released."""
+    _query(
+        _settings(),
+        "SELECT row_id[:16] AS row_id, table_name, reason, row_json FROM quarantine.rows WHERE released_at IS NULL ORDER BY quarantined_at",
+        live=True,
+    )
+
+
+@quarantine.command("release")
+def quarantine_release(
+    row_id: Annotated[str, typer.Argument(help="Row id, or its first 16 characters.")],
+    by: Annotated[str, typer.Option(help="Your name; it is kept.")],
+) -> None:
+    """Let one refused row into its raw table; it counts as known from now on."""
+    settings = _settings()
+
+    def release() -> int:
+        from orchestration.ingest import release_rows
+        from orchestration.warehouse import Warehouse, WarehouseError
+
+        warehouse = Warehouse(settings)
+        with warehouse.read() as connection:
+            found = connection.execute(
+                "SELECT row_id FROM quarantine.rows WHERE starts_with(row_id, ?)", [row_id]
+            ).fetchall()
+        if len(found) != 1:
+            raise WarehouseError(
+                f"quarantine row {row_id!r}: {len(found)} rows match, expected one"
+            )
+        return release_rows(warehouse, [str(found[0][0])], by)
+
+    console.print(f"{_guard(release)} row released by {by}")
+
+
+# -- shared ----------------------------------------------------------------------------------------------------------
+
+
+def _guard(action: Callable[[], T]) -> T:
+    """Run ``action``; an expected error becomes one message and exit status 1."""
+    try:
+        return action()
+    except KeyboardInterrupt:
+        errors.print("stopped; run the same command again to go on where it was")
+        raise typer.Exit(130) from None
+    except (ValueError, RuntimeError, LookupError, OSError) as error:
+        if os.environ.get("VOLCAST_DEBUG"):
+            raise
+        errors.print(f"[bold red]error[/]: {_escape(str(error))}", soft_wrap=True)
+        raise typer.Exit(1) from None
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def _settings() -> Any:
+    from orchestration.settings import Settings
+
+    return _guard(Settings.from_env)
+
+
+def _run(
+    settings: Any, job: str, first: date, last: date, run_config: dict[str, Any] | None = None
+) -> None:
+    from orchestration.runs import run_job
+
+    _guard(lambda: run_job(settings, job, first, last, console, run_config=run_config))
+
+
+def _check_port(host: str, port: int) -> None:
+    import socket
+
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise OSError(
+                f"port {port} on {host} cannot be used ({error.strerror}): choose another with --port"
+            ) from None
+
+
+def _newest_day(connection: Any) -> date:
+    row = connection.execute("SELECT max(as_of) FROM forecasts.volatility").fetchone()
+    if row is None or row[0] is None:
+        raise LookupError(
+            "no forecast published yet: run `./volcast demo` or `./volcast run --as-of DATE` first"
+        )
+    return row[0]  # type: ignore[no-any-return]
+
+
+def _query(settings: Any, query: str, *, as_csv: bool = False, live: bool = False) -> None:
+    def fetch() -> tuple[list[str], list[tuple[Any, ...]]]:
+        import duckdb
+
+        from orchestration.warehouse import Warehouse, read_published
+
+        opened = Warehouse(settings).read() if live else read_published(settings)
+        with opened as connection:
+            try:
+                found = connection.execute(query)
+                if found.description is None:
+                    return [], []
+                return [item[0] for item in found.description], found.fetchall()
+            except duckdb.Error as error:
+                raise ValueError(str(error)) from None
+
+    names, rows = _guard(fetch)
+    if as_csv:
+        import csv
+
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows(rows)
+        return
+    table = Table(*names, header_style="bold")
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row))
+    console.print(table)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return "" if value is None else _escape(str(value))
+
+
+def _show_forecasts(settings: Any, as_of: date) -> None:
+    def rows() -> tuple[str, list[tuple[Any, ...]]]:
+        from orchestration.warehouse import read_published
+
+        with read_published(settings) as connection:
+            found = connection.execute(
+                """
+                SELECT f.asset, f.horizon, f.volatility, f.q10, f.q90, r.var_975, r.uncertainty, r.advised_leverage, f.source
+                FROM forecasts.volatility f LEFT JOIN forecasts.risk r USING (asset, as_of, horizon, model, model_version)
+                WHERE f.as_of = ? AND f.model = ?
+                QUALIFY row_number() OVER (PARTITION BY f.asset, f.horizon ORDER BY f.created_at DESC) = 1
+                ORDER BY f.asset, f.horizon
+                """,
+                [as_of, settings.champion],
+            ).fetchall()
+        return (found[0][-1] if found else settings.source), found
+
+    source, found = _guard(rows)
+    title = f"{'SIMULATED MARKET: ' if source == 'simulated' else ''}volatility forecasts of {settings.champion}, as of {as_of} (annualised)"
+    table = Table(title=title, title_justify="left")
+    for name, side in (
+        ("coin", "left"), ("days", "right"), ("volatility", "right"), ("80 % interval", "right"), ("VaR 97.5 %", "right"),
+        ("uncertainty", "right"), ("leverage", "right"),
+    ):  # fmt: skip
+        table.add_column(name, justify=side)  # type: ignore[arg-type]
+    for asset, horizon, volatility, low, high, var, uncertainty, leverage, _ in found:
+        table.add_row(
+            asset,
+            str(horizon),
+            f"{volatility:.1%}",
+            f"{low:.1%} .. {high:.1%}",
+            "" if var is None else f"{var:.1%}",
+            "" if uncertainty is None else f"{uncertainty:.2f}",
+            "" if leverage is None else f"{leverage:.2f}",
+        )
+    console.print(table)
+    from orchestration.runs import report_path
+
+    console.print(f"report:    {report_path(settings, as_of)}", soft_wrap=True)
+    console.print(f"snapshot:  {settings.published_path}", soft_wrap=True)
+    console.print(
+        'next:      ./volcast sql "FROM forecasts.volatility LIMIT 5"   or   ./volcast dev'
+    )
+
+
+def main() -> None:
+    """Entry point of the ``volcast`` program."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""Runs the dbt project of transforms/ as a child process, and keeps its manifest fresh.
+
+In: settings and a range of as_of days. Out: dbt's run results. dbt is found through this interpreter, never through PATH, writes its target
+folder under the home, and calls nobody. The warehouse lock is held while it runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from orchestration.settings import TRANSFORMS_DIR, Settings
+from orchestration.warehouse import Warehouse
+
+
+class DbtError(RuntimeError):
+    """dbt failed; the message ends with what it printed."""
+
+
+@dataclass(frozen=True)
+class DbtResult:
+    """One node of a run: ``unique_id``, ``status`` (success, pass, warn, fail, error, skipped), its message and seconds."""
+
+    unique_id: str
+    status: str
+    message: str
+    failures: int
+    seconds: float
+
+
+def ensure_manifest(settings: Settings) -> dict[str, Any]:
+    """dbt's manifest, parsed again when any file of the project is newer than it."""
+    path = settings.dbt_target_dir / "manifest.json"
+    newest = max(file.stat().st_mtime for file in TRANSFORMS_DIR.rglob("*") if _is_source(file))
+    if not path.exists() or path.stat().st_mtime < newest:
+        settings.dbt_target_dir.mkdir(parents=True, exist_ok=True)
+        with Warehouse(settings).lock():
+            if not path.exists() or path.stat().st_mtime < newest:
+                _run(settings, ["parse"])
+                path.touch()
+    return dict(json.loads(path.read_text()))
+
+
+def project_fingerprint() -> str:
+    """Hash of the project's files: when it changes, features are built anew."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    for file in sorted(TRANSFORMS_DIR.rglob("*")):
+        if _is_source(file):
+            digest.update(
+                file.relative_to(TRANSFORMS_DIR).as_posix().encode()
+                + b"\0"
+                + file.read_bytes()
+                + b"\0"
+            )
+    return digest.hexdigest()[:16]
+
+
+def build(
+    settings: Settings,
+    from_as_of: date,
+    to_as_of: date,
+    assets: tuple[str, ...],
+    *,
+    full_refresh: bool = False,
+) -> list[DbtResult]:
+    """Build every model for the range and run its data tests. The caller holds the warehouse lock.
+
+    Raises ``DbtError`` when a model fails; failed data tests are in the results.
+    """
+    variables = {
+        "from_date": from_as_of.isoformat(),
+        "to_date": to_as_of.isoformat(),
+        "decision_offset_minutes": settings.decision_offset_minutes,
+        "rv_interval": settings.rv_interval,
+        "assets": list(assets),
+    }
+    arguments = ["build", "--exclude-resource-type", "unit_test", "--vars", json.dumps(variables)]
+    if full_refresh:
+        arguments.append("--full-refresh")
+    results_path = settings.dbt_target_dir / "run_results.json"
+    results_path.unlink(missing_ok=True)
+    output = _run(settings, arguments, may_fail=True)
+    if not results_path.exists():
+        raise DbtError(f"dbt stopped before it ran anything:\n{output[-4000:]}")
+    results = [
+        DbtResult(
+            unique_id=item["unique_id"],
+            status=item["status"],
+            message=str(item.get("message") or ""),
+            failures=int(item.get("failures") or 0),
+            seconds=float(item.get("execution_time") or 0),
+        )
+        for item in json.loads(results_path.read_text())["results"]
+    ]
+    broken = [
+        item
+        for item in results
+        if item.unique_id.startswith("model.") and item.status in ("error", "skipped")
+    ]
+    if broken:
+        raise DbtError(
+            "\n".join(f"{item.unique_id}: {item.status}: {item.message}" for item in broken)
+            + "\n"
+            + output[-2000:]
+        )
+    return results
+
+
+def _run(settings: Settings, arguments: list[str], *, may_fail: bool = False) -> str:
+    command = [
+        sys.executable,
+        "-m",
+        "dbt.cli.main",
+        "--no-use-colors",
+        *arguments,
+        "--project-dir",
+        str(TRANSFORMS_DIR),
+        "--profiles-dir",
+        str(TRANSFORMS_DIR),
+        "--target-path",
+        str(settings.dbt_target_dir),
+        "--log-path",
+        str(settings.dbt_target_dir / "logs"),
+    ]
+    environment = {
+        **os.environ,
+        "VOLCAST_WAREHOUSE_PATH": str(settings.warehouse_path),
+        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+        "DO_NOT_TRACK": "1",
+        "TZ": "UTC",
+    }
+    done = subprocess.run(
+        command, env=environment, cwd=TRANSFORMS_DIR, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0 and not may_fail:
+        raise DbtError(f"dbt {arguments[0]} failed:\n{(done.stdout + done.stderr)[-4000:]}")
+    return done.stdout + done.stderr
+
+
+def _is_source(file: Path) -> bool:
+    ignored = {"target", "logs", "dbt_packages"}
+    return (
+        file.is_file()
+        and file.suffix in {".sql", ".yml", ".yaml", ".md"}
+        and not ignored & set(file.relative_to(TRANSFORMS_DIR).parts)
+    )

@@ -1,0 +1,41 @@
+"""The one merge point: every asset, gate, job and schedule, and the resource that they share.
+
+In: the environment. Out: ``defs``, which `dagster dev -w workspace.yaml` and `volcast` load.
+"""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from orchestration.assets.evaluation import EVALUATION_ASSETS
+from orchestration.assets.explanations import EXPLANATION_ASSETS
+from orchestration.assets.features import dbt_features
+from orchestration.assets.forecasts import risk, volatility
+from orchestration.assets.ingest import INGEST_ASSETS
+from orchestration.assets.publish import published_snapshot, report
+from orchestration.assets.training import registry
+from orchestration.checks import GATES
+from orchestration.platform import Platform
+from orchestration.schedules import DAILY_JOB, RETRAIN_JOB, SCHEDULES
+from orchestration.settings import Settings
+
+ASSETS = [
+    *INGEST_ASSETS,
+    dbt_features,
+    registry,
+    volatility,
+    risk,
+    *EXPLANATION_ASSETS,
+    *EVALUATION_ASSETS,
+    published_snapshot,
+    report,
+]
+
+defs = dg.Definitions(
+    assets=ASSETS,
+    asset_checks=GATES,
+    jobs=[DAILY_JOB, RETRAIN_JOB],
+    schedules=SCHEDULES,
+    resources={"platform": Platform(Settings.from_env())},
+    executor=dg.in_process_executor,
+)

@@ -1,0 +1,260 @@
+"""Gate verdicts: made by quality/, stored here, read before training and forecasting.
+
+In: frames and verdicts. Out: rows of ``quality.validations``, and ``GateClosed`` for whoever may not start. Dagster's blocking checks act
+inside one run only; the stored verdicts stop other runs too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+
+import duckdb
+import pandas as pd
+
+from orchestration.settings import Settings
+from orchestration.sources.schema import TABLES
+from orchestration.warehouse import Warehouse, bump_revision, replace_rows
+from quality import Result, Verdict, validate
+
+FEATURE_SUITES = ("features.daily", "features.hourly", "features.realized")
+RAW_SUITES = tuple(table.qualified_name for table in TABLES.values())
+SUITES = (*RAW_SUITES, *FEATURE_SUITES)
+REFERENCE_DAYS = 90
+"""Days before the checked ones that drift is measured against."""
+MAX_QUARANTINED_SHARE = 0.05
+"""More refused rows than this in a window, and the table's gate closes."""
+
+
+class GateClosed(RuntimeError):
+    """A gate failed, or never ran, for a day that was asked for; the message names suite, expectation and what to do."""
+
+
+@dataclass(frozen=True)
+class GateOutcome:
+    """A stored verdict: ``open`` is what decides, ``overridden`` says that it is open only by permission."""
+
+    verdict: Verdict
+    open: bool
+    overridden: str | None
+
+
+def run_gate(
+    warehouse: Warehouse, suite: str, from_as_of: date, to_as_of: date, run_id: str
+) -> GateOutcome:
+    """Judge what ``suite`` guards for the days of a run, and store every verdict."""
+    with warehouse.read() as connection:
+        frame, reference = _guarded_rows(
+            connection, warehouse.settings, suite, from_as_of, to_as_of
+        )
+        quarantined = _quarantine_result(
+            connection, warehouse.settings, suite, from_as_of, to_as_of
+        )
+    verdict = validate(
+        suite, frame, reference=reference, now=warehouse.settings.decision_time(to_as_of)
+    )
+    if quarantined is not None:
+        verdict = Verdict(
+            suite=suite,
+            passed=verdict.passed and quarantined.success,
+            results=[*verdict.results, quarantined],
+        )
+    return store_verdict(warehouse, verdict, from_as_of, to_as_of, run_id)
+
+
+def store_verdict(
+    warehouse: Warehouse, verdict: Verdict, from_as_of: date, to_as_of: date, run_id: str
+) -> GateOutcome:
+    """Keep every expectation's verdict; overrides of the day apply."""
+    now = datetime.now(UTC)
+    with warehouse.write() as connection:
+        overrides = connection.execute(
+            "SELECT expectation, overridden_by, reason FROM quality.overrides WHERE suite = ? AND as_of BETWEEN ? AND ?",
+            [verdict.suite, from_as_of, to_as_of],
+        ).fetchall()
+        by_expectation = {str(name): (str(who), str(why)) for name, who, why in overrides}
+        rows = []
+        for position, result in enumerate(verdict.results):
+            who, why = (
+                by_expectation.get(result.expectation) or by_expectation.get("*") or (None, None)
+            )
+            failed = result.severity == "critical" and not result.success
+            identity = f"{verdict.suite}|{from_as_of}|{to_as_of}|{run_id}|{position}|{result.expectation}|{result.column}"
+            rows.append(
+                {
+                    "validation_id": hashlib.sha256(identity.encode()).hexdigest()[:24],
+                    "suite": verdict.suite,
+                    "from_as_of": from_as_of,
+                    "as_of": to_as_of,
+                    "run_id": run_id,
+                    "expectation": result.expectation,
+                    "column_name": result.column,
+                    "severity": result.severity,
+                    "success": result.success,
+                    "observed": str(result.observed),
+                    "message": result.message,
+                    "checked_at": now,
+                    "overridden_by": who if failed else None,
+                    "override_reason": why if failed else None,
+                }
+            )
+        frame = pd.DataFrame(rows)
+        replace_rows(connection, "quality.validations", frame, on=["validation_id"])
+    closed = frame[(frame["severity"] == "critical") & ~frame["success"].astype(bool)]
+    still_closed = closed[closed["overridden_by"].isna()]
+    overridden = None
+    if len(closed) and still_closed.empty:
+        first = closed.iloc[0]
+        overridden = f"{first['overridden_by']}: {first['override_reason']}"
+    return GateOutcome(verdict, still_closed.empty, overridden)
+
+
+def require_open_gates(
+    connection: duckdb.DuckDBPyConnection, days: Sequence[date]
+) -> dict[str, str]:
+    """Raise ``GateClosed`` unless every suite's newest verdict on every day is open; returns suite -> 'open' or the override.
+
+    A suite that never ran for a day is closed: nothing is trained on what nobody looked at.
+    """
+    wanted = pd.DataFrame({"day": pd.to_datetime(sorted(set(days)))})
+    connection.register("wanted_days", wanted)
+    suites = pd.DataFrame({"suite": SUITES})
+    connection.register("wanted_suites", suites)
+    rows = connection.execute(
+        """
+        WITH covering AS (
+            SELECT d.day::DATE AS day, v.*,
+                max(v.checked_at) OVER (PARTITION BY d.day, v.suite) AS newest
+            FROM wanted_days d JOIN quality.validations v ON d.day::DATE BETWEEN v.from_as_of AND v.as_of
+        )
+        SELECT d.day::DATE, s.suite, count(c.suite) AS verdicts,
+            count(*) FILTER (c.severity = 'critical' AND NOT c.success AND c.overridden_by IS NULL) AS failures,
+            min(c.expectation || ': ' || c.message || ' (seen: ' || c.observed || ')')
+                FILTER (c.severity = 'critical' AND NOT c.success AND c.overridden_by IS NULL) AS example,
+            min(c.overridden_by || ': ' || c.override_reason) AS overridden
+        FROM wanted_days d CROSS JOIN wanted_suites s
+        LEFT JOIN covering c ON c.day = d.day::DATE AND c.suite = s.suite AND c.checked_at = c.newest
+        GROUP BY ALL ORDER BY 1, 2
+        """
+    ).fetchall()
+    connection.unregister("wanted_days")
+    connection.unregister("wanted_suites")
+    verdicts: dict[str, str] = {}
+    for day, suite, count, failures, example, overridden in rows:
+        if not count:
+            raise GateClosed(
+                f"no gate verdict of {suite} for {day}: run the whole line for that day (`volcast run --as-of {day}`)"
+            )
+        if failures:
+            raise GateClosed(
+                f"gate {suite} failed for {day}: {example}. Mend the data and run the day again, or "
+                f"`volcast override --suite {suite} --as-of {day} --by NAME --reason TEXT`"
+            )
+        verdicts[suite] = (
+            f"overridden by {overridden}" if overridden else verdicts.get(suite, "open")
+        )
+    return verdicts
+
+
+def add_override(
+    warehouse: Warehouse,
+    suite: str,
+    as_of: date,
+    overridden_by: str,
+    reason: str,
+    expectation: str = "*",
+) -> int:
+    """Let a failed gate pass for one day, by name and with a reason; returns how many stored failures it lifts."""
+    if suite not in SUITES:
+        raise ValueError(f"suite {suite!r}: expected one of {', '.join(SUITES)}")
+    if not overridden_by.strip() or not reason.strip():
+        raise ValueError("an override needs a name and a reason: give --by and --reason")
+    row = {
+        "suite": suite,
+        "expectation": expectation,
+        "as_of": as_of,
+        "overridden_by": overridden_by,
+        "reason": reason,
+        "created_at": datetime.now(UTC),
+    }
+    with warehouse.write() as connection:
+        replace_rows(
+            connection,
+            "quality.overrides",
+            pd.DataFrame([row]),
+            on=["suite", "expectation", "as_of"],
+        )
+        lifted = connection.execute(
+            "UPDATE quality.validations SET overridden_by = $by, override_reason = $reason WHERE suite = $suite "
+            "AND $as_of BETWEEN from_as_of AND as_of AND severity = 'critical' AND NOT success "
+            "AND ($expectation = '*' OR expectation = $expectation)",
+            {
+                "by": overridden_by,
+                "reason": reason,
+                "suite": suite,
+                "as_of": as_of,
+                "expectation": expectation,
+            },
+        ).fetchone()
+        bump_revision(connection)
+    return int(lifted[0]) if lifted else 0
+
+
+def _guarded_rows(
+    connection: duckdb.DuckDBPyConnection,
+    settings: Settings,
+    suite: str,
+    from_as_of: date,
+    to_as_of: date,
+) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    schema, table = suite.split(".")
+    if schema == "raw":
+        # The window may hold all of history on a first run: a day's gate looks at what became known since the last decision.
+        start = settings.decision_time(from_as_of - pd.Timedelta(days=1).to_pytimedelta())
+        frame = connection.execute(
+            f"SELECT * EXCLUDE (batch_id) FROM raw.{table} WHERE known_at > ? AND known_at <= ? ORDER BY ALL",
+            [start, settings.decision_time(to_as_of)],
+        ).df()
+        return frame, None
+    column = {"daily": "as_of", "hourly": "known_on", "realized": "known_on"}[table]
+    frame = connection.execute(
+        f"SELECT * FROM features.{table} WHERE {column} BETWEEN ? AND ? ORDER BY asset, {column}",
+        [from_as_of, to_as_of],
+    ).df()
+    reference = None
+    if table == "daily":
+        reference = connection.execute(
+            "SELECT * FROM features.daily WHERE as_of >= CAST(? AS DATE) - CAST(? AS INTEGER) AND as_of < ?",
+            [from_as_of, REFERENCE_DAYS, from_as_of],
+        ).df()
+    return frame, None if reference is None or reference.empty else reference
+
+
+def _quarantine_result(
+    connection: duckdb.DuckDBPyConnection,
+    settings: Settings,
+    suite: str,
+    from_as_of: date,
+    to_as_of: date,
+) -> Result | None:
+    if not suite.startswith("raw."):
+        return None
+    row = connection.execute(
+        "SELECT coalesce(sum(rows_quarantined), 0), coalesce(sum(rows_offered), 0) FROM raw.batches "
+        "WHERE table_name = ? AND known_until BETWEEN ? AND ?",
+        [suite, settings.decision_time(from_as_of), settings.decision_time(to_as_of)],
+    ).fetchone()
+    refused, offered = (int(row[0]), int(row[1])) if row else (0, 0)
+    share = refused / offered if offered else 0.0
+    return Result(
+        suite=suite,
+        expectation="quarantined_share",
+        column=None,
+        severity="critical" if share > MAX_QUARANTINED_SHARE else "warning",
+        success=refused == 0,
+        observed=f"{refused} of {offered} rows refused ({share:.2%})",
+        message="look at quarantine.rows: its reason column says what is wrong with each row",
+        failing_rows=[],
+    )

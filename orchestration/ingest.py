@@ -1,0 +1,285 @@
+"""Batches of raw rows -> append-only, bitemporal raw tables, the ingest ledger and the quarantine.
+
+In: Arrow batches of a source. Out: new rows in ``raw.*``, a ledger line per batch, refused rows in ``quarantine.rows``.
+Never updates or deletes a raw row: a revision is a new row. The same batch twice adds nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+
+from orchestration.settings import Settings
+from orchestration.sources.protocol import Source
+from orchestration.sources.schema import TABLES, TableSchema
+from orchestration.warehouse import Warehouse, WarehouseError, bump_revision, get_state, set_state
+
+
+@dataclass(frozen=True)
+class IngestCount:
+    """Rows of one table and window; ``offered`` is the sum of the other three."""
+
+    offered: int = 0
+    inserted: int = 0
+    duplicate: int = 0
+    quarantined: int = 0
+
+    def __add__(self, other: IngestCount) -> IngestCount:
+        return IngestCount(
+            self.offered + other.offered,
+            self.inserted + other.inserted,
+            self.duplicate + other.duplicate,
+            self.quarantined + other.quarantined,
+        )
+
+
+def ingest_window(
+    warehouse: Warehouse, source: Source, table: str, from_as_of: date, to_as_of: date
+) -> IngestCount:
+    """Append every row of ``table`` that became known up to the decision time of ``to_as_of``.
+
+    The window starts at the decision time before ``from_as_of``, or earlier where the table's cursor stands: a first run takes all
+    history, a run after a pause takes what it missed.
+    """
+    settings = warehouse.settings
+    known_until = settings.decision_time(to_as_of)
+    with warehouse.write() as connection:
+        claim_source(connection, settings, source)
+        cursor = get_state(connection, f"cursor:raw.{table}")
+    known_after = None
+    if cursor is not None:
+        known_after = min(
+            datetime.fromisoformat(cursor), settings.decision_time(from_as_of - timedelta(days=1))
+        )
+    count = IngestCount()
+    for batch in source.batches(table, known_after, known_until):
+        count += append_batch(warehouse, TABLES[table], batch, known_after, known_until)
+    with warehouse.write() as connection:
+        advance_cursor(connection, table, known_until)
+    return count
+
+
+def append_batch(
+    warehouse: Warehouse,
+    table: TableSchema,
+    batch: pa.Table,
+    known_after: datetime | None,
+    known_until: datetime,
+) -> IngestCount:
+    """Append one batch in one transaction; refused rows go to the quarantine with their reason."""
+    batch = batch.select(list(table.columns)).combine_chunks()
+    if batch.num_rows == 0:
+        return IngestCount()
+    batch_id = _batch_id(table, batch)
+    refused = refuse_rows(table, batch, known_until)
+    with warehouse.write() as connection:
+        seen = connection.execute(
+            "SELECT count(*) FROM raw.batches WHERE batch_id = ?", [batch_id]
+        ).fetchone()
+        if seen and seen[0]:
+            return IngestCount(offered=batch.num_rows, duplicate=batch.num_rows)
+        now = datetime.now(UTC)
+        count = _append(connection, table, batch, refused, batch_id, now)
+        connection.execute(
+            "INSERT INTO raw.batches VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                batch_id,
+                batch.column("source")[0].as_py(),
+                table.qualified_name,
+                known_after,
+                known_until,
+                count.offered,
+                count.inserted,
+                count.duplicate,
+                count.quarantined,
+                now,
+            ],
+        )
+        if count.inserted or count.quarantined:
+            bump_revision(connection)
+    return count
+
+
+def refuse_rows(table: TableSchema, batch: pa.Table, known_until: datetime) -> dict[int, str]:
+    """Positions of rows that may not enter the raw table, each with the reason: what the table's gate finds in single rows."""
+    from quality import validate
+
+    verdict = validate(table.qualified_name, batch.to_pandas(), now=known_until)
+    reasons: dict[int, list[str]] = {}
+    for result in verdict.results:
+        if result.severity == "critical" and not result.success:
+            for position in result.failing_rows:
+                reasons.setdefault(position, []).append(f"{result.expectation}: {result.message}")
+    return {position: "; ".join(found) for position, found in reasons.items()}
+
+
+def _append(
+    connection: duckdb.DuckDBPyConnection,
+    table: TableSchema,
+    batch: pa.Table,
+    refused: dict[int, str],
+    batch_id: str,
+    now: datetime,
+) -> IngestCount:
+    reasons = pa.array([refused.get(position) for position in range(batch.num_rows)], pa.string())
+    connection.register("batch_rows", batch.append_column("reason", reasons))
+    columns = ", ".join(f'"{name}"' for name in table.columns)
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE incoming AS SELECT DISTINCT {columns}, reason FROM batch_rows"
+    )
+    connection.unregister("batch_rows")
+    # Two different values for one fact at one instant: neither can be trusted, both are refused.
+    key = ", ".join(f'"{name}"' for name in table.key)
+    connection.execute(
+        f"UPDATE temp.incoming SET reason = 'conflict: the batch holds different values for one key and known_at' "
+        f"WHERE reason IS NULL AND ({key}, known_at) IN (SELECT ({key}, known_at) FROM temp.incoming WHERE reason IS NULL "
+        f"GROUP BY {key}, known_at HAVING count(*) > 1)"
+    )
+    quarantined = _quarantine(connection, table, batch_id, now)
+    inserted = _insert_new(connection, table, batch_id, now)
+    connection.execute("DROP TABLE temp.incoming")
+    return IngestCount(
+        batch.num_rows, inserted, batch.num_rows - inserted - quarantined, quarantined
+    )
+
+
+def _quarantine(
+    connection: duckdb.DuckDBPyConnection, table: TableSchema, batch_id: str, now: datetime
+) -> int:
+    columns = ", ".join(f'"{name}" := "{name}"' for name in table.columns)
+    connection.execute(
+        f"""
+        CREATE OR REPLACE TEMP TABLE refused AS
+        SELECT sha256(concat_ws('|', ?, reason, row_json)) AS row_id, reason, row_json
+        FROM (SELECT reason, CAST(to_json(struct_pack({columns})) AS VARCHAR) AS row_json FROM temp.incoming WHERE reason IS NOT NULL)
+        """,
+        [table.qualified_name],
+    )
+    connection.execute(
+        "INSERT INTO quarantine.rows SELECT row_id, ?, ?, any_value(reason), any_value(row_json), ?, NULL, NULL FROM temp.refused "
+        "WHERE row_id NOT IN (SELECT row_id FROM quarantine.rows) GROUP BY row_id",
+        [table.qualified_name, batch_id, now],
+    )
+    row = connection.execute("SELECT count(*) FROM temp.refused").fetchone()
+    connection.execute("DROP TABLE temp.refused")
+    return int(row[0]) if row else 0
+
+
+def _insert_new(
+    connection: duckdb.DuckDBPyConnection, table: TableSchema, batch_id: str, now: datetime
+) -> int:
+    """Insert the rows of ``incoming`` that say something new.
+
+    A row is known already if the newest version of its key has its values, or if a version with its ``known_at`` has them. A row that
+    claims the ``known_at`` of a version with other values is a revision whose provider gave no stamp of its own: it could not be known
+    before it arrived here, so its ``known_at`` becomes the arrival.
+    """
+    match = " AND ".join(f'e."{name}" = i."{name}"' for name in table.key)
+    same = (
+        " AND ".join(f'e."{name}" IS NOT DISTINCT FROM i."{name}"' for name in table.value_columns)
+        or "true"
+    )
+    key = ", ".join(f'"{name}"' for name in table.key)
+    columns = ", ".join(f'"{name}"' for name in table.columns)
+    output = ", ".join(
+        "CASE WHEN clash THEN greatest(known_at, $now) ELSE known_at END"
+        if name == "known_at"
+        else f'"{name}"'
+        for name in table.columns
+    )
+    result = connection.execute(
+        f"""
+        INSERT INTO {table.qualified_name}
+        WITH bounds AS (SELECT min(ts) AS lo, max(ts) AS hi FROM temp.incoming),
+        existing AS (
+            SELECT {columns}, row_number() OVER (PARTITION BY {key} ORDER BY known_at DESC, ingested_at DESC) = 1 AS is_newest
+            FROM {table.qualified_name}
+            WHERE ts BETWEEN (SELECT lo FROM bounds) AND (SELECT hi FROM bounds)
+        ),
+        judged AS (
+            SELECT i.*,
+                EXISTS (SELECT 1 FROM existing e WHERE {match} AND {same} AND (e.is_newest OR e.known_at = i.known_at)) AS known,
+                EXISTS (SELECT 1 FROM existing e WHERE {match} AND e.known_at = i.known_at) AS clash
+            FROM temp.incoming i WHERE i.reason IS NULL
+        )
+        SELECT {output}, $now, $batch_id FROM judged WHERE NOT known ORDER BY {key}, known_at
+        """,
+        {"now": now, "batch_id": batch_id},
+    ).fetchone()
+    return int(result[0]) if result else 0
+
+
+def release_rows(warehouse: Warehouse, row_ids: Sequence[str], released_by: str) -> int:
+    """Let quarantined rows into their raw table. They count as known from the release on, never earlier."""
+    released = 0
+    now = datetime.now(UTC)
+    for row_id in row_ids:
+        with warehouse.write() as connection:
+            found = connection.execute(
+                "SELECT table_name, row_json, batch_id FROM quarantine.rows WHERE row_id = ? AND released_at IS NULL",
+                [row_id],
+            ).fetchone()
+            if found is None:
+                raise WarehouseError(f"quarantine row {row_id!r}: not found, or released already")
+            table = TABLES[str(found[0]).removeprefix("raw.")]
+            row = pd.read_json(f"[{found[1]}]", dtype=False, convert_dates=False)
+            columns = ", ".join(
+                f'CAST("{name}" AS {kind}) AS "{name}"'
+                if name != "known_at"
+                else "greatest(CAST(known_at AS TIMESTAMPTZ), $now) AS known_at"
+                for name, kind in table.columns.items()
+            )
+            connection.register("released_row", row)
+            connection.execute(
+                f"CREATE OR REPLACE TEMP TABLE incoming AS SELECT {columns}, CAST(NULL AS VARCHAR) AS reason FROM released_row",
+                {"now": now},
+            )
+            connection.unregister("released_row")
+            released += _insert_new(connection, table, str(found[2]), now)
+            connection.execute("DROP TABLE temp.incoming")
+            connection.execute(
+                "UPDATE quarantine.rows SET released_at = ?, released_by = ? WHERE row_id = ?",
+                [now, released_by, row_id],
+            )
+            bump_revision(connection)
+    return released
+
+
+def claim_source(connection: duckdb.DuckDBPyConnection, settings: Settings, source: Source) -> None:
+    """One home holds one source: simulated rows among real ones would be believed."""
+    mine = (
+        source.name
+        if source.name != "simulated"
+        else f"simulated, seed {settings.seed}, from {settings.simulated_start}"
+    )
+    held = get_state(connection, "source")
+    if held is None:
+        set_state(connection, "source", mine)
+    elif held != mine:
+        raise WarehouseError(
+            f"{settings.warehouse_path} holds data of source {held!r}, this run would add {mine!r}: choose another VOLCAST_HOME"
+        )
+
+
+def advance_cursor(
+    connection: duckdb.DuckDBPyConnection, table: str, known_until: datetime
+) -> None:
+    key = f"cursor:raw.{table}"
+    held = get_state(connection, key)
+    if held is None or datetime.fromisoformat(held) < known_until:
+        set_state(connection, key, known_until.isoformat())
+
+
+def _batch_id(table: TableSchema, batch: pa.Table) -> str:
+    digest = hashlib.sha256(table.name.encode())
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema.remove_metadata()) as writer:
+        writer.write_table(batch.replace_schema_metadata(None))
+    digest.update(sink.getvalue())
+    return digest.hexdigest()[:24]

@@ -1,0 +1,175 @@
+"""Runs a Dagster job in this process, with its progress on the terminal.
+
+In: settings, a job name and a range of days. Out: a run in the Dagster instance under the home, which the UI shows like any other. Raises
+``RunFailed`` with the messages of the steps that failed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import uuid
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from orchestration.settings import PROJECT_ROOT, Settings
+
+
+class RunFailed(RuntimeError):
+    """A run did not succeed; the message names the steps and why."""
+
+
+def prepare_home(settings: Settings) -> None:
+    """Make the home and its Dagster folder, and point DAGSTER_HOME at it."""
+    settings.dagster_home.mkdir(parents=True, exist_ok=True)
+    wanted, held = PROJECT_ROOT / "dagster.yaml", settings.dagster_home / "dagster.yaml"
+    if not held.exists() or held.read_bytes() != wanted.read_bytes():
+        temporary = held.with_suffix(f".{os.getpid()}")
+        shutil.copyfile(wanted, temporary)
+        os.replace(temporary, held)
+    os.environ["DAGSTER_HOME"] = str(settings.dagster_home)
+    os.environ["VOLCAST_HOME"] = str(settings.home)
+    os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
+
+
+def run_job(
+    settings: Settings,
+    job_name: str,
+    first: date,
+    last: date,
+    console: Console,
+    *,
+    run_config: Mapping[str, Any] | None = None,
+) -> str:
+    """Run ``job_name`` for first .. last in this process and return its run id."""
+    if first > last:
+        raise ValueError(f"from {first} to {last}: expected the first day not to be after the last")
+    prepare_home(settings)
+    with console.status("loading definitions"):
+        import dagster as dg
+
+        from orchestration.definitions import defs
+        from orchestration.partitions import PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG
+
+        job = defs.resolve_job_def(job_name)
+        check_days(first, last)
+    days = (
+        {PARTITION_TAG: first.isoformat()}
+        if first == last
+        else {RANGE_START_TAG: first.isoformat(), RANGE_END_TAG: last.isoformat()}
+    )
+    config = {**(run_config or {}), "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+    run_id = str(uuid.uuid4())
+    steps = len(job.graph.node_defs)
+    with dg.DagsterInstance.get() as instance, _Watch(instance, run_id, steps, console):
+        result = job.execute_in_process(
+            run_config=config, instance=instance, tags=days, run_id=run_id, raise_on_error=False
+        )
+        if not result.success:
+            raise RunFailed(_reasons(instance, run_id))
+    return run_id
+
+
+def check_days(first: date, last: date) -> None:
+    """Raise ``ValueError`` unless the source covers the days."""
+    from orchestration.platform import Platform
+
+    source = Platform(Settings.from_env()).source
+    begin, end = source.first_day(), source.last_day()
+    for day in (first, last):
+        if day < begin or (end is not None and day > end):
+            raise ValueError(
+                f"{day}: source {source.name!r} covers {begin} to {end or 'any later day'}"
+            )
+
+
+class _Watch:
+    """Shows the steps of a run as it writes them to the event log."""
+
+    def __init__(self, instance: Any, run_id: str, steps: int, console: Console) -> None:
+        self._instance, self._run_id, self._steps, self._console = instance, run_id, steps, console
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+
+    def __enter__(self) -> _Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(timeout=10)
+
+    def _follow(self) -> None:
+        from dagster import DagsterEventType
+
+        kinds = {
+            DagsterEventType.STEP_START,
+            DagsterEventType.STEP_SUCCESS,
+            DagsterEventType.STEP_FAILURE,
+        }
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description:<42}"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total}"),
+            TimeElapsedColumn(),
+        )
+        with Progress(*columns, console=self._console) as progress:
+            task = progress.add_task("starting", total=self._steps)
+            cursor = None
+            while True:
+                stopping = self._stop.is_set()
+                page = self._instance.get_records_for_run(
+                    self._run_id, cursor=cursor, of_type=kinds
+                )
+                cursor = page.cursor
+                for record in page.records:
+                    event = record.event_log_entry.dagster_event
+                    if event.event_type == DagsterEventType.STEP_START:
+                        progress.update(task, description=event.step_key.replace("__", "."))
+                    else:
+                        progress.advance(task)
+                if stopping and not page.has_more:
+                    progress.update(task, description="done")
+                    return
+                self._stop.wait(0.3)
+
+
+def _reasons(instance: Any, run_id: str) -> str:
+    """What failed, from the event log: step errors at their root, and the gates that closed."""
+    from dagster import DagsterEventType
+
+    lines: list[str] = []
+    failures = instance.get_records_for_run(
+        run_id, of_type={DagsterEventType.STEP_FAILURE, DagsterEventType.ASSET_CHECK_EVALUATION}
+    ).records
+    for record in failures:
+        event = record.event_log_entry.dagster_event
+        if event.event_type == DagsterEventType.STEP_FAILURE:
+            error = event.step_failure_data.error
+            while error is not None and error.cause is not None:
+                error = error.cause
+            data = event.step_failure_data
+            text = (data.user_failure_data.description if data.user_failure_data else None) or (
+                error.message if error else ""
+            )
+            lines.append(f"{event.step_key.replace('__', '.')}: {text.strip()}")
+        else:
+            evaluation = event.asset_check_evaluation_data
+            if not evaluation.passed:
+                table = ".".join(evaluation.asset_key.path)
+                detail = evaluation.metadata.get("failures") or evaluation.metadata.get("message")
+                lines.append(
+                    f"gate of {table} closed ({evaluation.check_name}):\n{detail.value if detail else ''}"
+                )
+    return "\n".join(lines) or f"run {run_id} failed; look at it in the UI (`./volcast dev`)"
+
+
+def report_path(settings: Settings, as_of: date) -> Path:
+    return settings.reports_dir / f"{as_of}.html"

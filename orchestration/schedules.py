@@ -1,0 +1,83 @@
+"""Jobs and when they run.
+
+In: the assets. Out: the daily job at the decision time, and the weekly retrain that makes the versions the next day needs.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import dagster as dg
+
+from orchestration.assets.common import key_of
+from orchestration.assets.training import TrainingConfig
+from orchestration.partitions import DAILY
+from orchestration.platform import Platform
+from orchestration.settings import Settings
+
+
+def decision_cron(settings: Settings) -> str:
+    """Cron line of the decision time: 00:30 UTC unless VOLCAST_DECISION_OFFSET_MINUTES says otherwise."""
+    return f"{settings.decision_offset_minutes % 60} {settings.decision_offset_minutes // 60} * * *"
+
+
+DECISION_CRON = decision_cron(Settings.from_env())
+
+DAILY_JOB = dg.define_asset_job(
+    "daily",
+    selection=dg.AssetSelection.all(),
+    partitions_def=DAILY,
+    description="The whole line for one as_of: ingest, gates, features, due training, forecasts, evaluation, report.",
+    tags={"volcast/job": "daily"},
+)
+RETRAIN_JOB = dg.define_asset_job(
+    "retrain",
+    selection=dg.AssetSelection.assets(key_of("models.registry")),
+    partitions_def=DAILY,
+    description="Train the versions that the day after the as_of needs; the as_of's gates must have run and be open.",
+    config=dg.RunConfig(ops={"models__registry": TrainingConfig(for_next_day=True)}),
+    tags={"volcast/job": "retrain"},
+)
+
+
+@dg.schedule(
+    name="daily_at_decision_time",
+    job=DAILY_JOB,
+    cron_schedule=DECISION_CRON,
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.STOPPED,
+    description="At the decision time (00:30 UTC): forecasts for the day that has just ended. Switch it on in the UI.",
+)
+def daily_schedule(
+    context: dg.ScheduleEvaluationContext, platform: dg.ResourceParam[Platform]
+) -> dg.RunRequest | dg.SkipReason:
+    as_of = context.scheduled_execution_time.date() - timedelta(days=1)
+    last = platform.source.last_day()
+    if last is not None and as_of > last:
+        return dg.SkipReason(
+            f"source {platform.source.name!r} ends on {last}: nothing to forecast for {as_of}"
+        )
+    return dg.RunRequest(run_key=as_of.isoformat(), partition_key=as_of.isoformat())
+
+
+@dg.schedule(
+    name="weekly_retrain",
+    job=RETRAIN_JOB,
+    cron_schedule="30 2 * * 1",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.STOPPED,
+    description="Monday 02:30 UTC: trains on data up to Sunday, ahead of the daily run that will need it.",
+)
+def weekly_retrain(
+    context: dg.ScheduleEvaluationContext, platform: dg.ResourceParam[Platform]
+) -> dg.RunRequest | dg.SkipReason:
+    as_of = context.scheduled_execution_time.date() - timedelta(days=1)
+    last = platform.source.last_day()
+    if last is not None and as_of > last:
+        return dg.SkipReason(
+            f"source {platform.source.name!r} ends on {last}: nothing to train on for {as_of}"
+        )
+    return dg.RunRequest(run_key=f"retrain-{as_of}", partition_key=as_of.isoformat())
+
+
+SCHEDULES = [daily_schedule, weekly_retrain]

@@ -1,0 +1,206 @@
+"""Environment -> one typed object.
+
+In: environment variables with the prefix ``VOLCAST_``. Out: a frozen ``Settings``. Never reads files, never keeps secrets
+(a provider's key is read from its own variable where it is used), never falls back silently: a bad value is an error that quotes it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+PREFIX = "VOLCAST_"
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+TRANSFORMS_DIR = PROJECT_ROOT / "transforms"
+
+CLASSICAL_MODELS = ("random_walk", "ewma", "log_har", "harx_cal")
+GARCH_MODELS = ("garch_t", "gjr_t", "egarch_t")
+MODELS = (*CLASSICAL_MODELS, *GARCH_MODELS, "attention")
+
+
+class SettingsError(ValueError):
+    """A setting has a value that cannot be used; the message names the variable."""
+
+
+class Settings(BaseModel):
+    """Everything a run depends on. Each field is set by the variable ``VOLCAST_<FIELD>``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    home: Path = Field(
+        PROJECT_ROOT / ".volcast",
+        description="folder of the warehouse, artefacts, reports and Dagster",
+    )
+    source: Literal["simulated", "archive", "live"] = Field(
+        "simulated", description="where raw data comes from"
+    )
+    archive: Path | None = Field(
+        None, description="folder of Parquet or CSV files, for source=archive"
+    )
+    assets: tuple[str, ...] | None = Field(
+        None, description="coins by ticker, comma separated; empty: every coin of the source"
+    )
+    seed: int = Field(7, ge=0, description="seed of the simulated market and of training")
+    decision_offset_minutes: int = Field(
+        30,
+        ge=0,
+        le=12 * 60,
+        description="minutes after D+1 00:00 UTC at which the forecast of as_of D is made",
+    )
+    rv_interval: Literal["finest", "5m", "1h"] = Field(
+        "finest",
+        description="bars for realised measures: finest complete ones of a day, or one interval",
+    )
+    train_window_days: int = Field(
+        1500, ge=180, description="length of the rolling training window"
+    )
+    models: tuple[str, ...] = Field(
+        MODELS, description="models to train and forecast with, comma separated"
+    )
+    champion: str = Field(
+        "harx_cal", description="model whose forecasts the report and the risk advice lead with"
+    )
+    refit_weeks: int = Field(1, ge=1, description="weeks between refits of the HAR family")
+    garch_refit_weeks: int = Field(4, ge=1, description="weeks between refits of the GARCH family")
+    attention_refit_weeks: int = Field(
+        4, ge=1, description="weeks between refits of the attention network"
+    )
+    attention_epochs: int = Field(12, ge=1, description="most epochs of one attention fit")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where training runs")
+    workers: Literal["subprocess"] = Field(
+        "subprocess", description="how the training worker is started"
+    )
+    warehouse: str = Field(
+        "", description="warehouse address; empty: warehouse.duckdb under the home"
+    )
+    lock_timeout_seconds: float = Field(
+        1800, gt=0, description="how long to wait for another writer before giving up"
+    )
+    target_volatility: float = Field(
+        0.20, gt=0, description="annualised volatility that the advised leverage aims at"
+    )
+    max_leverage: float = Field(3.0, gt=0, description="cap of the advised leverage")
+    simulated_start: date = Field(date(2022, 1, 1), description="first day of the simulated market")
+    demo_as_of: date = Field(date(2024, 6, 30), description="last day of `volcast demo`")
+    demo_days: int = Field(28, ge=2, description="days of forecasts that `volcast demo` makes")
+
+    @field_validator("assets", "models", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            parts = tuple(part.strip() for part in value.split(",") if part.strip())
+            return parts or None
+        return value
+
+    @field_validator("assets")
+    @classmethod
+    def _tickers(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for ticker in value or ():
+            if not (
+                ticker.isascii()
+                and ticker.isalnum()
+                and ticker.upper() == ticker
+                and len(ticker) <= 15
+            ):
+                raise ValueError(f"{ticker!r}: expected an upper-case ticker such as BTC")
+        return value
+
+    @field_validator("models")
+    @classmethod
+    def _known_models(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name not in MODELS:
+                raise ValueError(f"{name!r}: expected one of {', '.join(MODELS)}")
+        return value
+
+    @field_validator("home", "archive")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return value.expanduser().resolve() if value is not None else None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Settings:
+        if self.source == "archive" and self.archive is None:
+            raise ValueError("VOLCAST_SOURCE=archive needs VOLCAST_ARCHIVE=<folder of the archive>")
+        if self.champion not in self.models:
+            raise ValueError(
+                f"champion {self.champion!r}: expected one of VOLCAST_MODELS={','.join(self.models)}"
+            )
+        if self.warehouse:
+            raise ValueError(
+                f"VOLCAST_WAREHOUSE={self.warehouse!r}: only the embedded default is built so far; leave it empty"
+            )
+        return self
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
+        """Read ``VOLCAST_*``; an empty value means the default. Raises ``SettingsError`` that names the variable."""
+        env = os.environ if env is None else env
+        values = {
+            name: env[PREFIX + name.upper()].strip()
+            for name in cls.model_fields
+            if env.get(PREFIX + name.upper(), "").strip()
+        }
+        try:
+            return cls(**values)  # type: ignore[arg-type]
+        except ValidationError as error:
+            lines = []
+            for item in error.errors():
+                name = PREFIX + str(item["loc"][0]).upper() if item["loc"] else "settings"
+                got = f" (got {item['input']!r})" if item["loc"] else ""
+                lines.append(f"{name}: {item['msg'].removeprefix('Value error, ')}{got}")
+            raise SettingsError("; ".join(lines)) from None
+
+    # -- places under the home -------------------------------------------------------------------------------------
+
+    @property
+    def warehouse_path(self) -> Path:
+        return self.home / "warehouse.duckdb"
+
+    @property
+    def published_path(self) -> Path:
+        """The read-only copy that SQL users open at any time."""
+        return self.home / "published" / "volcast.duckdb"
+
+    @property
+    def artifacts_dir(self) -> Path:
+        return self.home / "artifacts"
+
+    @property
+    def reports_dir(self) -> Path:
+        return self.home / "reports"
+
+    @property
+    def dagster_home(self) -> Path:
+        return self.home / "dagster"
+
+    @property
+    def dbt_target_dir(self) -> Path:
+        return self.home / "dbt"
+
+    # -- time ------------------------------------------------------------------------------------------------------
+
+    def decision_time(self, as_of: date) -> datetime:
+        """The instant at which the forecast of ``as_of`` is made: D+1 00:00 UTC plus the offset."""
+        midnight = datetime.combine(as_of + timedelta(days=1), time(), tzinfo=UTC)
+        return midnight + timedelta(minutes=self.decision_offset_minutes)
+
+    def refit_weeks_of(self, model: str) -> int:
+        if model == "attention":
+            return self.attention_refit_weeks
+        return self.garch_refit_weeks if model in GARCH_MODELS else self.refit_weeks
+
+    def trained_as_of(self, model: str, as_of: date) -> date:
+        """The refit date whose model serves ``as_of``: the newest Sunday of the model's grid strictly before it.
+
+        The grid hangs on the calendar, not on when a run happened, so that a backfill and daily runs use the same models.
+        """
+        weeks = self.refit_weeks_of(model)
+        first_sunday = date(1970, 1, 4)
+        steps = ((as_of - timedelta(days=1)) - first_sunday).days // (7 * weeks)
+        return first_sunday + timedelta(days=7 * weeks * steps)

@@ -1,0 +1,380 @@
+"""The tables that orchestration itself writes: columns, types, keys and what each means, in one place.
+
+In: nothing. Out: ``OUTPUT_TABLES``, from which the warehouse makes DDL and SQL comments, Dagster its column schemas and
+the docs their reference. The raw tables are in ``sources/schema.py``, the feature tables in ``transforms/``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class OutputTable:
+    """One table: ``name`` is its SQL address; ``key`` is unique; ``columns`` maps a name to (type, description)."""
+
+    name: str
+    description: str
+    key: tuple[str, ...]
+    columns: dict[str, tuple[str, str]]
+
+    @property
+    def ddl(self) -> str:
+        columns = ", ".join(
+            f'"{name}" {kind}{" NOT NULL" if name in self.key else ""}'
+            for name, (kind, _) in self.columns.items()
+        )
+        return f"CREATE TABLE IF NOT EXISTS {self.name} ({columns})"
+
+
+_SOURCE = {"source": ("VARCHAR", "where the data came from: simulated, archive or live")}
+_FORECAST_KEY = {
+    "asset": ("VARCHAR", "coin by its ticker"),
+    "as_of": ("DATE", "UTC day D: the information set ends at D 24:00 UTC"),
+    "horizon": ("INTEGER", "days h: the forecast covers D+1 .. D+h"),
+    "model": ("VARCHAR", "model by name"),
+    "model_version": ("VARCHAR", "version in models.registry"),
+}
+_RUN = {
+    "run_id": ("VARCHAR", "Dagster run that wrote the row"),
+    "created_at": ("TIMESTAMPTZ", "when the row was written"),
+}
+QUANTILE_COLUMNS = {
+    f"q{label}": level
+    for label, level in (
+        ("01", 0.01),
+        ("025", 0.025),
+        ("05", 0.05),
+        ("10", 0.10),
+        ("25", 0.25),
+        ("50", 0.50),
+        ("75", 0.75),
+        ("90", 0.90),
+        ("95", 0.95),
+        ("975", 0.975),
+        ("99", 0.99),
+    )
+}
+_LEVELS = ("95", "975", "99")
+
+REGISTRY = OutputTable(
+    "models.registry",
+    "Every trained model version: what it saw, how it was made and whether it is the champion.",
+    ("model", "model_version"),
+    {
+        "model": ("VARCHAR", "model by name"),
+        "model_version": (
+            "VARCHAR",
+            "training date and a hash of data, configuration, seed and code",
+        ),
+        **_SOURCE,
+        "trained_as_of": ("DATE", "last day of information that training used"),
+        "train_start": ("DATE", "first day of the training window"),
+        "train_end": ("DATE", "last day of the training window"),
+        "snapshot_hash": ("VARCHAR", "content hash of the snapshot that the worker read"),
+        "data_hash": ("VARCHAR", "content hash of the panel, cut at trained_as_of"),
+        "artifact_hash": ("VARCHAR", "sha256 of the artefact; checked before use"),
+        "artifact_uri": (
+            "VARCHAR",
+            "folder of model.safetensors and model.json, relative to the artefact store",
+        ),
+        "code_version": ("VARCHAR", "hash of the ml sources that trained it"),
+        "config": ("JSON", "model configuration"),
+        "seed": ("BIGINT", "random seed"),
+        "device": ("VARCHAR", "cpu or the CUDA device's name"),
+        "metrics": ("JSON", "training metrics"),
+        "status": ("VARCHAR", "champion, candidate or retired"),
+        "status_reason": ("VARCHAR", "why the status"),
+        "gate_verdicts": ("JSON", "the gate verdicts that let training start"),
+        **_RUN,
+    },
+)
+
+VOLATILITY = OutputTable(
+    "forecasts.volatility",
+    "One forecast per coin, day, horizon and model version.",
+    ("asset", "as_of", "horizon", "model", "model_version"),
+    {
+        **_SOURCE,
+        **_FORECAST_KEY,
+        "variance": ("DOUBLE", "mean daily variance over the horizon, squared log-return units"),
+        "volatility": (
+            "DOUBLE",
+            "annualised square root of variance (365 days), a fraction: 0.65 means 65 %",
+        ),
+        **{
+            name: (
+                "DOUBLE",
+                f"{level:g} quantile of the realised annualised volatility over the horizon",
+            )
+            for name, level in QUANTILE_COLUMNS.items()
+        },
+        "calibrated": ("BOOLEAN", "quantiles come from residuals that the model was not fitted on"),
+        "status": ("VARCHAR", "ok, or the fallback that was used and why"),
+        "decision_time": ("TIMESTAMPTZ", "the instant that the information set ends at"),
+        **_RUN,
+    },
+)
+
+REFUSALS = OutputTable(
+    "forecasts.refusals",
+    "Forecasts that a model declined to make, with the reason: nothing is dropped silently.",
+    ("asset", "as_of", "horizon", "model", "model_version"),
+    {
+        **_SOURCE,
+        **_FORECAST_KEY,
+        "reason": ("VARCHAR", "why there is no forecast"),
+        **_RUN,
+    },
+)
+
+ATTENTION_WEIGHTS = OutputTable(
+    "forecasts.attention_weights",
+    "Exact attention of the forecast token, per layer and head; the weights of a layer and head sum to 1.",
+    ("asset", "as_of", "model_version", "layer", "head", "token"),
+    {
+        **_SOURCE,
+        "asset": _FORECAST_KEY["asset"],
+        "as_of": _FORECAST_KEY["as_of"],
+        "model": _FORECAST_KEY["model"],
+        "model_version": _FORECAST_KEY["model_version"],
+        "layer": ("INTEGER", "layer, from 0"),
+        "head": ("INTEGER", "head, from 0"),
+        "token": ("INTEGER", "position in the token sequence"),
+        "scale": ("VARCHAR", "forecast, daily, hourly or context"),
+        "modality": (
+            "VARCHAR",
+            "price, funding, open_interest, implied_volatility, onchain, stablecoin, sentiment",
+        ),
+        "token_time": ("TIMESTAMPTZ", "event time of the token; null for the forecast token"),
+        "lag_days": ("DOUBLE", "age of the token at the end of as_of, in days"),
+        "weight": ("DOUBLE", "attention weight"),
+    },
+)
+
+EXPLANATIONS = OutputTable(
+    "forecasts.explanations",
+    "What moved each attention forecast, by feature group, with the verdict of the faithfulness audit.",
+    ("asset", "as_of", "horizon", "model_version", "feature_group"),
+    {
+        **_SOURCE,
+        **_FORECAST_KEY,
+        "feature_group": ("VARCHAR", "group of inputs, such as onchain or price_hourly"),
+        "attention_rollout": (
+            "DOUBLE",
+            "share of attention, rolled out over the layers (Abnar and Zuidema 2020)",
+        ),
+        "integrated_gradients": (
+            "DOUBLE",
+            "attribution to the log variance (Sundararajan et al. 2017)",
+        ),
+        "ablation_effect": ("DOUBLE", "change of the log variance when the group is masked"),
+        "completeness_error": (
+            "DOUBLE",
+            "sum of attributions less the change of output that they should explain",
+        ),
+        "verdict": ("VARCHAR", "valid, weak or invalid; an invalid map is not an explanation"),
+        "verdict_reason": ("VARCHAR", "the figures behind the verdict"),
+    },
+)
+
+RISK = OutputTable(
+    "forecasts.risk",
+    "VaR and ES by filtered historical simulation, the uncertainty score and the advised leverage.",
+    ("asset", "as_of", "horizon", "model", "model_version"),
+    {
+        **_SOURCE,
+        **_FORECAST_KEY,
+        **{
+            f"{prefix}{measure}_{level}": (
+                "DOUBLE",
+                f"{measure.upper()} {level[:2]}{'.' + level[2:] if level[2:] else ''} % of a {side} position, "
+                "a positive fraction",
+            )
+            for prefix, side in (("", "long"), ("short_", "short"))
+            for measure in ("var", "es")
+            for level in _LEVELS
+        },
+        "uncertainty": (
+            "DOUBLE",
+            "0 (certain) to 1: model disagreement, interval width, data age and gate warnings",
+        ),
+        "advised_leverage": (
+            "DOUBLE",
+            "target volatility over forecast, cut by uncertainty and by tail risk",
+        ),
+        "reason": ("VARCHAR", "the term that set the leverage"),
+    },
+)
+
+SCORES = OutputTable(
+    "evaluation.scores",
+    "Losses of each forecast once the realised value is known.",
+    ("asset", "as_of", "horizon", "model", "model_version"),
+    {
+        **_SOURCE,
+        **_FORECAST_KEY,
+        "variance": ("DOUBLE", "forecast mean daily variance"),
+        "realized_variance": ("DOUBLE", "realised mean daily variance over the horizon"),
+        "qlike": ("DOUBLE", "RV/F - log(RV/F) - 1; 0 is perfect"),
+        "squared_error": ("DOUBLE", "(F - RV)^2"),
+        "absolute_error": ("DOUBLE", "|F - RV|"),
+        "log_error": ("DOUBLE", "log RV - log F"),
+        "pinball": ("DOUBLE", "mean pinball loss over the quantiles, on the log-variance scale"),
+        "covered_80": ("BOOLEAN", "realised value inside [q10, q90]"),
+        "covered_98": ("BOOLEAN", "realised value inside [q01, q99]"),
+        "horizon_return": ("DOUBLE", "log return over D+1 .. D+h"),
+        "var_95_breach": ("BOOLEAN", "loss of a long position beyond VaR 95 %"),
+        "var_975_breach": ("BOOLEAN", "loss of a long position beyond VaR 97.5 %"),
+        "var_99_breach": ("BOOLEAN", "loss of a long position beyond VaR 99 %"),
+        "es_975": ("DOUBLE", "forecast ES 97.5 % of a long position"),
+    },
+)
+
+LEADERBOARD = OutputTable(
+    "evaluation.leaderboard",
+    "Models by horizon on the forecasts that every model made, as at the last day of a run.",
+    ("as_of", "horizon", "model"),
+    {
+        **_SOURCE,
+        "as_of": ("DATE", "scores known by this day"),
+        "horizon": _FORECAST_KEY["horizon"],
+        "model": _FORECAST_KEY["model"],
+        "forecasts": ("INTEGER", "number of forecasts scored"),
+        "assets": ("INTEGER", "number of coins"),
+        "first_as_of": ("DATE", "first forecast day"),
+        "last_as_of": ("DATE", "last forecast day"),
+        "qlike": ("DOUBLE", "mean over coins of the mean QLIKE"),
+        "mse": ("DOUBLE", "mean squared error of variance"),
+        "mae": ("DOUBLE", "mean absolute error of variance"),
+        "log_mse": ("DOUBLE", "mean squared log error"),
+        "coverage_80": ("DOUBLE", "share inside the 80 % interval"),
+        "coverage_98": ("DOUBLE", "share inside the 98 % interval"),
+        "qlike_ratio_harx_cal": ("DOUBLE", "QLIKE over HARX-cal's; below 1 is better"),
+        "dm_statistic": (
+            "DOUBLE",
+            "Diebold-Mariano against HARX-cal, clustered by date; negative is better",
+        ),
+        "dm_p_value": ("DOUBLE", "two-sided p-value of it"),
+        "in_mcs_90": ("BOOLEAN", "in the 90 % model confidence set"),
+    },
+)
+
+TESTS = OutputTable(
+    "evaluation.tests",
+    "Forecast-comparison and VaR/ES backtests, as at the last day of a run.",
+    ("as_of", "test", "horizon", "asset", "model", "benchmark"),
+    {
+        **_SOURCE,
+        "as_of": ("DATE", "scores known by this day"),
+        "test": ("VARCHAR", "name of the test"),
+        "horizon": _FORECAST_KEY["horizon"],
+        "asset": ("VARCHAR", "coin, or ALL"),
+        "model": _FORECAST_KEY["model"],
+        "benchmark": ("VARCHAR", "model compared with; empty where there is none"),
+        "statistic": ("DOUBLE", "test statistic"),
+        "p_value": ("DOUBLE", "p-value"),
+        "forecasts": ("INTEGER", "number of forecasts"),
+        "verdict": ("VARCHAR", "what the test says in words"),
+    },
+)
+
+VALIDATIONS = OutputTable(
+    "quality.validations",
+    "Every gate verdict, kept. Training and forecasting read it before they start.",
+    ("validation_id",),
+    {
+        "validation_id": ("VARCHAR", "id of one expectation's verdict"),
+        "suite": ("VARCHAR", "suite, named after the table that it guards"),
+        "from_as_of": ("DATE", "first day that the verdict covers"),
+        "as_of": ("DATE", "last day that the verdict covers"),
+        "run_id": ("VARCHAR", "Dagster run"),
+        "expectation": ("VARCHAR", "what was expected"),
+        "column_name": ("VARCHAR", "column, where one is meant"),
+        "severity": ("VARCHAR", "critical stops training and forecasting, warning is shown"),
+        "success": ("BOOLEAN", "whether it held"),
+        "observed": ("VARCHAR", "what was seen"),
+        "message": ("VARCHAR", "what to do"),
+        "checked_at": ("TIMESTAMPTZ", "when"),
+        "overridden_by": ("VARCHAR", "who let it pass in spite of the failure"),
+        "override_reason": ("VARCHAR", "why"),
+    },
+)
+
+OVERRIDES = OutputTable(
+    "quality.overrides",
+    "Explicit, named permissions to go on in spite of a failed gate.",
+    ("suite", "expectation", "as_of"),
+    {
+        "suite": ("VARCHAR", "suite"),
+        "expectation": ("VARCHAR", "expectation, or * for all of the suite"),
+        "as_of": ("DATE", "day for which it holds"),
+        "overridden_by": ("VARCHAR", "who"),
+        "reason": ("VARCHAR", "why"),
+        "created_at": ("TIMESTAMPTZ", "when"),
+    },
+)
+
+QUARANTINE = OutputTable(
+    "quarantine.rows",
+    "Rows that a gate refused, whole, with the reason; releasable.",
+    ("row_id",),
+    {
+        "row_id": ("VARCHAR", "hash of table, row and reason: the same refusal is kept once"),
+        "table_name": ("VARCHAR", "raw table that the row was meant for"),
+        "batch_id": ("VARCHAR", "batch that brought it"),
+        "reason": ("VARCHAR", "why it was refused"),
+        "row_json": ("JSON", "the row as it came"),
+        "quarantined_at": ("TIMESTAMPTZ", "when"),
+        "released_at": ("TIMESTAMPTZ", "when it was let into the raw table, else null"),
+        "released_by": ("VARCHAR", "who released it"),
+    },
+)
+
+BATCHES = OutputTable(
+    "raw.batches",
+    "Every batch that was offered: the ingest ledger and the cursor of each raw table.",
+    ("batch_id",),
+    {
+        "batch_id": ("VARCHAR", "hash of source, table, window and content"),
+        **_SOURCE,
+        "table_name": ("VARCHAR", "raw table"),
+        "known_after": (
+            "TIMESTAMPTZ",
+            "start of the window of known_at, exclusive; null: from the beginning",
+        ),
+        "known_until": ("TIMESTAMPTZ", "end of the window of known_at, inclusive"),
+        "rows_offered": ("BIGINT", "rows in the batch"),
+        "rows_inserted": ("BIGINT", "rows that were new"),
+        "rows_duplicate": ("BIGINT", "rows that the table had already"),
+        "rows_quarantined": ("BIGINT", "rows that were refused"),
+        "ingested_at": ("TIMESTAMPTZ", "when"),
+    },
+)
+
+STATE = OutputTable(
+    "meta.state",
+    "Small facts about the warehouse itself: layout version, revision, what the feature build covers.",
+    ("key",),
+    {"key": ("VARCHAR", "name"), "value": ("VARCHAR", "value")},
+)
+
+OUTPUT_TABLES: dict[str, OutputTable] = {
+    table.name: table
+    for table in (
+        REGISTRY,
+        VOLATILITY,
+        REFUSALS,
+        ATTENTION_WEIGHTS,
+        EXPLANATIONS,
+        RISK,
+        SCORES,
+        LEADERBOARD,
+        TESTS,
+        VALIDATIONS,
+        OVERRIDES,
+        QUARANTINE,
+        BATCHES,
+        STATE,
+    )
+}

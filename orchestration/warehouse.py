@@ -1,0 +1,318 @@
+"""The only door to DuckDB.
+
+In: settings. Out: connections in which the warehouse is attached under the catalog name ``wh``, and the published read-only
+copy. One writer at a time: an OS lock (flock on a file beside the database) is held around every write, the dbt step
+included; readers of the live file share it. Never: leaves a connection open, copies the file by other means (closing any other
+descriptor of it would drop DuckDB's own POSIX locks), or lets two processes write at once.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+
+from orchestration.settings import Settings
+from orchestration.sources.schema import TABLES
+from orchestration.tables import OUTPUT_TABLES
+
+CATALOG = "wh"
+LAYOUT_VERSION = "1"
+PUBLISHED_SCHEMAS = (
+    "raw",
+    "features",
+    "models",
+    "forecasts",
+    "evaluation",
+    "quality",
+    "quarantine",
+    "meta",
+)
+_POLL_SECONDS = 0.1
+
+
+class WarehouseError(RuntimeError):
+    """The warehouse cannot be used as asked; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Warehouse:
+    """One DuckDB file under ``settings.home`` and the lock beside it."""
+
+    settings: Settings
+
+    # -- opening ---------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def lock(self, *, shared: bool = False) -> Iterator[None]:
+        """Hold the lock file; exclusive unless ``shared``. The kernel frees it when its holder dies, however it dies."""
+        path = self.settings.warehouse_path.with_suffix(".lock")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        deadline = time.monotonic() + self.settings.lock_timeout_seconds
+        with path.open("a+") as handle:
+            while True:
+                try:
+                    fcntl.flock(
+                        handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB
+                    )
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        raise WarehouseError(
+                            f"{path}: still locked after {self.settings.lock_timeout_seconds:g} s; another run is writing "
+                            "(see `volcast status`), or raise VOLCAST_LOCK_TIMEOUT_SECONDS"
+                        ) from None
+                    time.sleep(_POLL_SECONDS)
+            yield
+
+    @contextmanager
+    def write(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection that may write, in one transaction: all of it is kept, or none."""
+        with self.lock():
+            connection = self._attach(read_only=False)
+            try:
+                self._create_tables(connection)
+                connection.execute("BEGIN")
+                yield connection
+                connection.execute("COMMIT")
+            finally:
+                connection.close()
+
+    @contextmanager
+    def read(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A read-only connection to the live warehouse, for pipeline steps; people read the published copy."""
+        if not self.settings.warehouse_path.exists():
+            with self.write():
+                pass
+        with self.lock(shared=True):
+            connection = self._attach(read_only=True)
+            try:
+                yield connection
+            finally:
+                connection.close()
+
+    def _attach(self, *, read_only: bool) -> duckdb.DuckDBPyConnection:
+        connection = duckdb.connect(":memory:")
+        try:
+            connection.execute("SET TimeZone = 'UTC'")
+            attach(connection, self.settings.warehouse_path, CATALOG, read_only=read_only)
+            connection.execute(f"USE {CATALOG}")
+        except duckdb.Error as error:
+            connection.close()
+            raise WarehouseError(f"cannot open {self.settings.warehouse_path}: {error}") from error
+        return connection
+
+    def _create_tables(self, connection: duckdb.DuckDBPyConnection) -> None:
+        found = connection.execute(
+            "SELECT count(*) FROM duckdb_tables() WHERE database_name = ? AND schema_name = 'meta' AND table_name = 'state'",
+            [CATALOG],
+        ).fetchone()
+        if found and found[0]:
+            layout = get_state(connection, "layout")
+            if layout != LAYOUT_VERSION:
+                raise WarehouseError(
+                    f"{self.settings.warehouse_path} has layout {layout!r}, this volcast writes {LAYOUT_VERSION!r}: "
+                    "use another VOLCAST_HOME"
+                )
+            return
+        connection.execute("BEGIN")
+        for schema in (*PUBLISHED_SCHEMAS, "staging", "intermediate"):
+            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+        for raw in TABLES.values():
+            columns = ", ".join(f'"{name}" {kind}' for name, kind in raw.warehouse_columns.items())
+            connection.execute(f"CREATE TABLE IF NOT EXISTS {raw.qualified_name} ({columns})")
+        for table in OUTPUT_TABLES.values():
+            connection.execute(table.ddl)
+            connection.execute(f"COMMENT ON TABLE {table.name} IS {_literal(table.description)}")
+            for name, (_, description) in table.columns.items():
+                connection.execute(
+                    f'COMMENT ON COLUMN {table.name}."{name}" IS {_literal(description)}'
+                )
+        set_state(connection, "layout", LAYOUT_VERSION)
+        connection.execute("COMMIT")
+
+    # -- the published copy ----------------------------------------------------------------------------------------
+
+    def publish(self) -> bool:
+        """Swap in a read-only copy of what people may read; False when it is up to date already.
+
+        The copy is built beside the old one and renamed over it, so a reader sees the old file or the new one, never a mixture.
+        Staging and intermediate relations stay behind.
+        """
+        target = self.settings.published_path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for leftover in target.parent.glob(f".{target.name}.*"):
+            if not _alive(leftover.suffixes[-1 if leftover.suffixes[-1] != ".wal" else -2]):
+                leftover.unlink()
+        with self.lock():
+            connection = self._attach(read_only=False)
+            try:
+                revision = get_state(connection, "revision") or "0"
+                if target.exists() and published_revision(target) == revision:
+                    return False
+                fresh = target.parent / f".{target.name}.{os.getpid()}"
+                fresh.unlink(missing_ok=True)
+                attach(connection, fresh, "published", read_only=False)
+                self._copy_tables(connection)
+                set_state(connection, "revision", revision, catalog="published")
+                connection.execute("DETACH published")
+            finally:
+                connection.close()
+        os.chmod(fresh, 0o444)
+        with fresh.open("rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(fresh, target)
+        return True
+
+    @staticmethod
+    def _copy_tables(connection: duckdb.DuckDBPyConnection) -> None:
+        tables = connection.execute(
+            "SELECT schema_name, table_name, comment FROM duckdb_tables() "
+            "WHERE database_name = ? AND list_contains(?, schema_name) ORDER BY 1, 2",
+            [CATALOG, list(PUBLISHED_SCHEMAS)],
+        ).fetchall()
+        for schema in PUBLISHED_SCHEMAS:
+            connection.execute(f"CREATE SCHEMA published.{schema}")
+        for schema, table, comment in tables:
+            address = f'{schema}."{table}"'
+            connection.execute(f"CREATE TABLE published.{address} AS FROM {CATALOG}.{address}")
+            if comment:
+                connection.execute(f"COMMENT ON TABLE published.{address} IS {_literal(comment)}")
+            columns = connection.execute(
+                "SELECT column_name, comment FROM duckdb_columns() WHERE database_name = ? AND schema_name = ? "
+                "AND table_name = ? AND comment IS NOT NULL",
+                [CATALOG, schema, table],
+            ).fetchall()
+            for column, text in columns:
+                connection.execute(
+                    f'COMMENT ON COLUMN published.{address}."{column}" IS {_literal(text)}'
+                )
+
+
+@contextmanager
+def read_published(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open the published copy read-only with no access to anything else. Raises ``WarehouseError`` if nothing is there yet."""
+    path = settings.published_path
+    if not path.exists():
+        raise WarehouseError(
+            f"nothing published yet at {path}: run `./volcast demo` or `./volcast run --as-of DATE` first"
+        )
+    connection = duckdb.connect(str(path), read_only=True)
+    try:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute("SET enable_external_access = false")
+        connection.execute("SET lock_configuration = true")
+        yield connection
+    finally:
+        connection.close()
+
+
+def published_revision(path: Path) -> str | None:
+    """Revision that a published file was made from; None if it cannot be read."""
+    try:
+        with duckdb.connect(str(path), read_only=True) as connection:
+            return get_state(connection, "revision", catalog=None)
+    except duckdb.Error:
+        return None
+
+
+def attach(
+    connection: duckdb.DuckDBPyConnection, path: Path, alias: str, *, read_only: bool
+) -> None:
+    """ATTACH a DuckDB file; the path is quoted as a literal because ATTACH takes no parameters."""
+    options = " (READ_ONLY)" if read_only else ""
+    connection.execute(f"ATTACH {_literal(str(path))} AS {alias}{options}")
+
+
+# -- rows ----------------------------------------------------------------------------------------------------------
+
+
+def replace_rows(
+    connection: duckdb.DuckDBPyConnection, table: str, frame: pd.DataFrame, *, on: Sequence[str]
+) -> int:
+    """Replace the rows of ``table`` that share the values of ``on`` with ``frame``'s; returns how many rows it wrote.
+
+    Idempotent: the same frame twice gives the same rows. Raises ``WarehouseError`` for a missing column or a repeated key.
+    """
+    spec = OUTPUT_TABLES[table]
+    missing = [name for name in spec.columns if name not in frame.columns]
+    if missing:
+        raise WarehouseError(f"{table}: columns {missing} are missing from the rows to write")
+    if frame.empty:
+        return 0
+    repeated = frame.duplicated(list(spec.key))
+    if repeated.any():
+        example = frame.loc[repeated, list(spec.key)].iloc[0].to_dict()
+        raise WarehouseError(
+            f"{table}: {int(repeated.sum())} rows repeat a key, the first is {example}"
+        )
+    columns = ", ".join(f'"{name}"' for name in spec.columns)
+    cast = ", ".join(
+        f'CAST("{name}" AS {kind}) AS "{name}"' for name, (kind, _) in spec.columns.items()
+    )
+    connection.register("incoming_frame", frame[list(spec.columns)])
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE incoming AS SELECT {cast} FROM incoming_frame"
+    )
+    connection.unregister("incoming_frame")
+    match = " AND ".join(f't."{name}" = i."{name}"' for name in on)
+    connection.execute(
+        f"DELETE FROM {table} AS t WHERE EXISTS (SELECT 1 FROM (SELECT DISTINCT {', '.join(on)} FROM temp.incoming) AS i WHERE {match})"
+    )
+    connection.execute(
+        f"INSERT INTO {table} ({columns}) SELECT {columns} FROM temp.incoming ORDER BY {', '.join(spec.key)}"
+    )
+    connection.execute("DROP TABLE temp.incoming")
+    bump_revision(connection)
+    return len(frame)
+
+
+def get_state(
+    connection: duckdb.DuckDBPyConnection, key: str, *, catalog: str | None = CATALOG
+) -> str | None:
+    prefix = f"{catalog}." if catalog else ""
+    row = connection.execute(
+        f"SELECT value FROM {prefix}meta.state WHERE key = ?", [key]
+    ).fetchone()
+    return None if row is None else str(row[0])
+
+
+def set_state(
+    connection: duckdb.DuckDBPyConnection, key: str, value: str, *, catalog: str = CATALOG
+) -> None:
+    connection.execute(f"DELETE FROM {catalog}.meta.state WHERE key = ?", [key])
+    connection.execute(f"INSERT INTO {catalog}.meta.state VALUES (?, ?)", [key, value])
+
+
+def bump_revision(connection: duckdb.DuckDBPyConnection) -> None:
+    """Say that what people may read has changed, so that the next publish makes a new copy."""
+    set_state(connection, "revision", str(int(get_state(connection, "revision") or "0") + 1))
+
+
+def get_json_state(connection: duckdb.DuckDBPyConnection, key: str) -> dict[str, Any]:
+    value = get_state(connection, key)
+    return json.loads(value) if value else {}
+
+
+def set_json_state(
+    connection: duckdb.DuckDBPyConnection, key: str, value: Mapping[str, Any]
+) -> None:
+    set_state(connection, key, json.dumps(value, sort_keys=True, default=str))
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _alive(suffix: str) -> bool:
+    pid = suffix.removeprefix(".")
+    return pid.isdigit() and int(pid) != os.getpid() and Path(f"/proc/{pid}").exists()

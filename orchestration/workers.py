@@ -1,0 +1,72 @@
+"""Where training runs: starts ``ml.worker`` as a child process through Dagster Pipes.
+
+In: a Dagster context and a worker spec. Out: one result per fit, read from the results file that the worker writes. The worker needs no
+Dagster instance and no warehouse: it reads a snapshot folder and writes artefacts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from orchestration.settings import PROJECT_ROOT, Settings
+
+WORKER_MODULE = "ml.worker"
+
+
+class WorkerFailed(RuntimeError):
+    """The worker stopped without a result for some fit; finished fits are kept and are not made again."""
+
+
+def run_worker(
+    context: dg.AssetExecutionContext, settings: Settings, spec: dict[str, Any], spec_path: Path
+) -> list[dict[str, Any]]:
+    """Run every fit of ``spec`` and return their results, failed ones included.
+
+    Raises ``WorkerFailed`` when the worker died before it reported on every fit.
+    """
+    spec_path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = spec_path.with_suffix(f".{os.getpid()}")
+    temporary.write_text(json.dumps(spec, indent=1, sort_keys=True))
+    os.replace(temporary, spec_path)
+    environment = {
+        "PYTHONPATH": os.pathsep.join(
+            filter(None, [str(PROJECT_ROOT), os.environ.get("PYTHONPATH", "")])
+        ),
+        "PYTHONUNBUFFERED": "1",
+        "OMP_WAIT_POLICY": "PASSIVE",
+    }
+    results: list[dict[str, Any]] = []
+    crash: str | None = None
+    try:
+        invocation = dg.PipesSubprocessClient().run(
+            context=context.op_execution_context,
+            command=[sys.executable, "-m", WORKER_MODULE, str(spec_path)],
+            env=environment,
+        )
+        results = [
+            message["fit"] for message in invocation.get_custom_messages() if "fit" in message
+        ]
+    except (
+        Exception
+    ) as error:  # the Pipes client raises a bare exception type of its own on a non-zero exit
+        crash = str(error)
+        results = _results_on_disk(Path(spec["output"]), spec)
+    done = {(item["model"], item["trained_as_of"]) for item in results}
+    missing = [fit for fit in spec["fits"] if (fit["model"], fit["trained_as_of"]) not in done]
+    if missing:
+        names = ", ".join(f"{fit['model']} of {fit['trained_as_of']}" for fit in missing)
+        raise WorkerFailed(f"no result for {names}" + (f": {crash}" if crash else ""))
+    return results
+
+
+def _results_on_disk(output: Path, spec: dict[str, Any]) -> list[dict[str, Any]]:
+    from ml.worker import results_path
+
+    path = Path(results_path(str(output), spec))
+    return list(json.loads(path.read_text())["results"]) if path.exists() else []
