@@ -7,12 +7,12 @@ Never updates or deletes a raw row: a revision is a new row. The same batch twic
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 import duckdb
-import pandas as pd
 import pyarrow as pa
 
 from orchestration.settings import Settings
@@ -77,15 +77,19 @@ def append_batch(
     if batch.num_rows == 0:
         return IngestCount()
     batch_id = _batch_id(table, batch)
+    offered = batch.num_rows
+    batch = batch.group_by(batch.column_names, use_threads=False).aggregate(
+        []
+    )  # exact copies say nothing new
     refused = refuse_rows(table, batch, known_until)
     with warehouse.write() as connection:
         seen = connection.execute(
             "SELECT count(*) FROM raw.batches WHERE batch_id = ?", [batch_id]
         ).fetchone()
         if seen and seen[0]:
-            return IngestCount(offered=batch.num_rows, duplicate=batch.num_rows)
+            return IngestCount(offered=offered, duplicate=offered)
         now = datetime.now(UTC)
-        count = _append(connection, table, batch, refused, batch_id, now)
+        count = _append(connection, table, batch, offered, refused, batch_id, now)
         connection.execute(
             "INSERT INTO raw.batches VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
@@ -123,6 +127,7 @@ def _append(
     connection: duckdb.DuckDBPyConnection,
     table: TableSchema,
     batch: pa.Table,
+    offered: int,
     refused: dict[int, str],
     batch_id: str,
     now: datetime,
@@ -131,22 +136,13 @@ def _append(
     connection.register("batch_rows", batch.append_column("reason", reasons))
     columns = ", ".join(f'"{name}"' for name in table.columns)
     connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE incoming AS SELECT DISTINCT {columns}, reason FROM batch_rows"
+        f"CREATE OR REPLACE TEMP TABLE incoming AS SELECT {columns}, reason FROM batch_rows"
     )
     connection.unregister("batch_rows")
-    # Two different values for one fact at one instant: neither can be trusted, both are refused.
-    key = ", ".join(f'"{name}"' for name in table.key)
-    connection.execute(
-        f"UPDATE temp.incoming SET reason = 'conflict: the batch holds different values for one key and known_at' "
-        f"WHERE reason IS NULL AND ({key}, known_at) IN (SELECT ({key}, known_at) FROM temp.incoming WHERE reason IS NULL "
-        f"GROUP BY {key}, known_at HAVING count(*) > 1)"
-    )
     quarantined = _quarantine(connection, table, batch_id, now)
     inserted = _insert_new(connection, table, batch_id, now)
     connection.execute("DROP TABLE temp.incoming")
-    return IngestCount(
-        batch.num_rows, inserted, batch.num_rows - inserted - quarantined, quarantined
-    )
+    return IngestCount(offered, inserted, offered - inserted - quarantined, quarantined)
 
 
 def _quarantine(
@@ -228,19 +224,17 @@ def release_rows(warehouse: Warehouse, row_ids: Sequence[str], released_by: str)
             if found is None:
                 raise WarehouseError(f"quarantine row {row_id!r}: not found, or released already")
             table = TABLES[str(found[0]).removeprefix("raw.")]
-            row = pd.read_json(f"[{found[1]}]", dtype=False, convert_dates=False)
+            row = json.loads(str(found[1]))
             columns = ", ".join(
-                f'CAST("{name}" AS {kind}) AS "{name}"'
-                if name != "known_at"
-                else "greatest(CAST(known_at AS TIMESTAMPTZ), $now) AS known_at"
+                f'greatest(CAST(${name} AS {kind}), $now) AS "{name}"'
+                if name == "known_at"
+                else f'CAST(${name} AS {kind}) AS "{name}"'
                 for name, kind in table.columns.items()
             )
-            connection.register("released_row", row)
             connection.execute(
-                f"CREATE OR REPLACE TEMP TABLE incoming AS SELECT {columns}, CAST(NULL AS VARCHAR) AS reason FROM released_row",
-                {"now": now},
+                f"CREATE OR REPLACE TEMP TABLE incoming AS SELECT {columns}, CAST(NULL AS VARCHAR) AS reason",
+                {"now": now, **{name: row[name] for name in table.columns}},
             )
-            connection.unregister("released_row")
             released += _insert_new(connection, table, str(found[2]), now)
             connection.execute("DROP TABLE temp.incoming")
             connection.execute(

@@ -106,7 +106,9 @@ def test_publishing_twice_makes_one_copy(warehouse):
     assert warehouse.publish() is True
 
 
-def test_the_published_copy_keeps_comments_and_cannot_be_written_or_look_around(warehouse, tmp_path):
+def test_the_published_copy_keeps_comments_and_cannot_be_written_or_look_around(
+    warehouse, tmp_path
+):
     (tmp_path / "secret.csv").write_text("a\n1\n")
     with warehouse.write() as connection:
         bump_revision(connection)

@@ -1,0 +1,55 @@
+"""`python -m benchmarks NAME [--json PATH]`: runs one benchmark, prints its table and writes its figures as JSON.
+
+A speed is a ratio against a named peer that runs beside ours in the same run; the machine is named with every result.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import platform
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+BENCHMARKS = {
+    "line": "the main job, end to end: wall time, peak memory, time per step, leaderboard",
+    "har": "walk-forward HARX-cal fits against statsmodels OLS, equal forecasts",
+    "realized": "realised measures in SQL against pandas, equal values",
+    "attention": "attention kernels against the plain reference, equal values",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="\n".join(f"{name:<10} {text}" for name, text in BENCHMARKS.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("name", choices=BENCHMARKS, metavar="NAME")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write the figures there")
+    known, rest = parser.parse_known_args()
+    module = importlib.import_module(f"benchmarks.{known.name}")
+    options = argparse.ArgumentParser(prog=f"python -m benchmarks {known.name}")
+    module.add_arguments(options)
+    figures, tables = module.run(options.parse_args(rest))
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    console = Console()
+    for title, header, rows in tables:
+        table = Table(*header, title=f"{title} ({machine})", title_justify="left")
+        for row in rows:
+            table.add_row(
+                *(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row)
+            )
+        console.print(table)
+    path = known.json or Path("benchmarks") / "results" / f"{known.name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"benchmark": known.name, "machine": machine, **figures}, indent=1))
+    console.print(f"figures: {path}")
+
+
+if __name__ == "__main__":
+    main()
