@@ -257,7 +257,11 @@ def replace_rows(
         )
     columns = ", ".join(f'"{name}"' for name in spec.columns)
     cast = ", ".join(
-        f'CAST("{name}" AS {kind}) AS "{name}"' for name, (kind, _) in spec.columns.items()
+        # a number that is not there is NULL in SQL, NaN only in arrays
+        f'CASE WHEN isnan("{name}"::DOUBLE) THEN NULL ELSE "{name}"::DOUBLE END AS "{name}"'
+        if kind == "DOUBLE"
+        else f'CAST("{name}" AS {kind}) AS "{name}"'
+        for name, (kind, _) in spec.columns.items()
     )
     connection.register("incoming_frame", frame[list(spec.columns)])
     connection.execute(

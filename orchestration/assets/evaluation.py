@@ -1,0 +1,170 @@
+"""Scores, leaderboard and tests, once the realised values are known.
+
+In: forecasts whose target has ended, features.realized as known at the last day of the run. Out: ``evaluation.scores``, ``.leaderboard``,
+``.tests``. A forecast that is scored is not scored again; leaderboard and tests are kept as at the last day of each run.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+
+import dagster as dg
+import duckdb
+import pandas as pd
+
+from orchestration.assets.common import key_of, output_options, result
+from orchestration.partitions import day_range
+from orchestration.platform import Platform
+from orchestration.settings import Settings
+from orchestration.warehouse import replace_rows
+
+BENCHMARK = "harx_cal"
+
+
+@dg.asset(
+    **output_options(
+        "evaluation.scores",
+        "evaluation",
+        deps=[
+            key_of("forecasts.volatility"),
+            key_of("forecasts.risk"),
+            key_of("features.realized"),
+        ],
+    )
+)
+def scores(
+    context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
+) -> dg.MaterializeResult[None]:
+    from ml.evaluation import score_frame
+
+    _, last = day_range(context)
+    with platform.warehouse.read() as connection:
+        forecasts = unscored_forecasts(connection, last)
+        realized = connection.execute(
+            "SELECT asset, day, known_on, complete, realized_variance, \"return\" FROM features.realized "
+            "WHERE known_on <= ? AND day > (SELECT coalesce(min(as_of), DATE '1970-01-01') FROM forecasts.volatility)",
+            [last],
+        ).df()
+    made = score_frame(forecasts, realized) if len(forecasts) else pd.DataFrame()
+    if len(made):
+        with platform.warehouse.write() as connection:
+            replace_rows(
+                connection,
+                "evaluation.scores",
+                made.assign(source=platform.source.name),
+                on=["asset", "as_of", "horizon", "model", "model_version"],
+            )
+    with platform.warehouse.read() as connection:
+        total = connection.execute("SELECT count(*) FROM evaluation.scores").fetchone()
+        recent = connection.execute(
+            "SELECT model, avg(qlike), avg(covered_80::INT) FROM evaluation.scores "
+            "WHERE horizon = 1 AND as_of > CAST(? AS DATE) - 60 GROUP BY model ORDER BY model",
+            [last],
+        ).fetchall()
+    plotted = {f"qlike_60d_{model}": float(qlike) for model, qlike, _ in recent}
+    plotted |= {f"coverage_80_60d_{model}": float(share) for model, _, share in recent}
+    return result(platform, int(total[0]) if total else 0, scored=len(made), **plotted)
+
+
+@dg.asset(
+    **output_options(
+        "evaluation.leaderboard", "evaluation", deps=[key_of("evaluation.scores")]
+    )
+)
+def leaderboard(
+    context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
+) -> dg.MaterializeResult[None]:
+    from ml.evaluation import leaderboard as rank
+
+    _, last = day_range(context)
+    with platform.warehouse.read() as connection:
+        scored = live_scores(connection, platform.settings, last)
+    rows = rank(scored, benchmark=BENCHMARK) if len(scored) else pd.DataFrame()
+    _keep(platform, "evaluation.leaderboard", rows, last)
+    best = rows[rows["horizon"] == 1].sort_values("qlike") if len(rows) else rows
+    return result(
+        platform,
+        len(rows),
+        best_model_1d=str(best["model"].iloc[0]) if len(best) else None,
+        best_qlike_1d=float(best["qlike"].iloc[0]) if len(best) else None,
+        leaderboard=dg.MetadataValue.md(
+            rows[["horizon", "model", "forecasts", "qlike", "qlike_ratio_harx_cal", "in_mcs_90"]].to_markdown(index=False)
+        )
+        if len(rows)
+        else None,
+    )
+
+
+@dg.asset(
+    **output_options("evaluation.tests", "evaluation", deps=[key_of("evaluation.scores")])
+)
+def tests(
+    context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
+) -> dg.MaterializeResult[None]:
+    from ml.evaluation import comparison_tests
+
+    _, last = day_range(context)
+    with platform.warehouse.read() as connection:
+        scored = live_scores(connection, platform.settings, last)
+    rows = comparison_tests(scored, benchmark=BENCHMARK) if len(scored) else pd.DataFrame()
+    _keep(platform, "evaluation.tests", rows, last)
+    return result(platform, len(rows), tests=len(rows))
+
+
+def unscored_forecasts(connection: duckdb.DuckDBPyConnection, last: date) -> pd.DataFrame:
+    """Forecasts whose horizon ended by ``last`` and that have no score, with the VaR and ES that go with them."""
+    return connection.execute(
+        """
+        SELECT f.*, r.var_95, r.var_975, r.var_99, r.es_975
+        FROM forecasts.volatility f
+        LEFT JOIN forecasts.risk r USING (asset, as_of, horizon, model, model_version)
+        ANTI JOIN evaluation.scores s USING (asset, as_of, horizon, model, model_version)
+        WHERE f.as_of + f.horizon <= ?
+        ORDER BY f.as_of, f.asset, f.horizon, f.model
+        """,
+        [last],
+    ).df()
+
+
+def live_scores(connection: duckdb.DuckDBPyConnection, settings: Settings, last: date) -> pd.DataFrame:
+    """Scores known by ``last``; of a day that several versions of a model forecast, the newest version's."""
+    return connection.execute(
+        """
+        SELECT s.* FROM evaluation.scores s JOIN models.registry m USING (model, model_version)
+        WHERE s.as_of + s.horizon <= ?
+        QUALIFY row_number() OVER (
+            PARTITION BY s.asset, s.as_of, s.horizon, s.model ORDER BY m.created_at DESC, s.model_version
+        ) = 1
+        ORDER BY s.as_of, s.asset, s.horizon, s.model
+        """,
+        [last],
+    ).df()
+
+
+def _keep(platform: Platform, table: str, rows: pd.DataFrame, last: date) -> None:
+    """Store what a run found as at its last day, unless the same rows are there."""
+    if rows.empty:
+        return
+    stamped = rows.assign(source=platform.source.name, as_of=pd.Timestamp(last))
+    with platform.warehouse.read() as connection:
+        held = connection.execute(f"SELECT * FROM {table} WHERE as_of = ?", [last]).df()
+    columns = sorted(set(held.columns) & set(stamped.columns))
+    if len(held) == len(stamped) and _same(held[columns], stamped[columns]):
+        return
+    with platform.warehouse.write() as connection:
+        connection.execute(f"DELETE FROM {table} WHERE as_of = ?", [last])
+        replace_rows(connection, table, stamped, on=["as_of"])
+
+
+def _same(held: pd.DataFrame, fresh: pd.DataFrame) -> bool:
+    texts = [
+        frame.map(lambda value: f"{value:.10g}" if isinstance(value, float) else str(value))
+        .sort_values(list(frame.columns))
+        .to_numpy()
+        .tolist()
+        for frame in (held, fresh)
+    ]
+    return bool(texts[0] == texts[1])
+
+
+EVALUATION_ASSETS = [scores, leaderboard, tests]

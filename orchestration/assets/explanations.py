@@ -1,0 +1,132 @@
+"""Attention as data, and what moved each attention forecast.
+
+In: the attention versions that serve the days and the features that they read. Out: ``forecasts.attention_weights`` and
+``forecasts.explanations``, the audit's verdict on every row. Days that a version has explained are not explained again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+
+from orchestration.assets.common import key_of, output_options, result
+from orchestration.panels import read_features
+from orchestration.partitions import day_range
+from orchestration.platform import Platform
+from orchestration.versions import ServedDays, served_days
+from orchestration.warehouse import replace_rows
+
+ATTENTION_MODELS = ("attention",)
+FEATURE_DEPS = [key_of("forecasts.volatility"), key_of("features.daily"), key_of("features.hourly")]
+
+
+@dg.asset(
+    **output_options(
+        "forecasts.attention_weights",
+        "explanations",
+        kinds={"python", "pytorch", "duckdb"},
+        deps=FEATURE_DEPS,
+    )
+)
+def attention_weights(
+    context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
+) -> dg.MaterializeResult[None]:
+    first, last = day_range(context)
+
+    def weigh(model: Any, panel: Any, block: ServedDays) -> pd.DataFrame:
+        return model.attention(panel, block.days).to_frame(block.model_version)
+
+    made = _fill(platform, "forecasts.attention_weights", first, last, weigh)
+    with platform.warehouse.read() as connection:
+        total = connection.execute("SELECT count(*) FROM forecasts.attention_weights").fetchone()
+        shares = connection.execute(
+            """
+            SELECT modality, sum(weight) / count(DISTINCT (asset, layer, head)) AS share
+            FROM forecasts.attention_weights WHERE as_of = ? GROUP BY modality ORDER BY share DESC
+            """,
+            [last],
+        ).fetchall()
+    table = "\n".join(f"| {modality} | {share:.1%} |" for modality, share in shares)
+    return result(
+        platform,
+        int(total[0]) if total else 0,
+        rows_made=made,
+        **{f"attention_share_{modality}": float(share) for modality, share in shares},
+        attention_by_modality=dg.MetadataValue.md(f"| modality | attention of the forecast token |\n|---|---|\n{table}")
+        if shares
+        else None,
+    )
+
+
+@dg.asset(
+    **output_options(
+        "forecasts.explanations",
+        "explanations",
+        kinds={"python", "pytorch", "duckdb"},
+        deps=FEATURE_DEPS,
+    )
+)
+def explanations(
+    context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
+) -> dg.MaterializeResult[None]:
+    from ml.explain import explain
+
+    first, last = day_range(context)
+
+    def explain_block(model: Any, panel: Any, block: ServedDays) -> pd.DataFrame:
+        return explain(model, panel, block.days, block.model_version)
+
+    made = _fill(platform, "forecasts.explanations", first, last, explain_block)
+    with platform.warehouse.read() as connection:
+        total = connection.execute("SELECT count(*) FROM forecasts.explanations").fetchone()
+        verdicts = connection.execute(
+            "SELECT verdict, count(DISTINCT (asset, horizon)) FROM forecasts.explanations WHERE as_of = ? GROUP BY verdict",
+            [last],
+        ).fetchall()
+    return result(
+        platform,
+        int(total[0]) if total else 0,
+        rows_made=made,
+        **{f"forecasts_{verdict}": int(count) for verdict, count in verdicts},
+    )
+
+
+def _fill(
+    platform: Platform,
+    table: str,
+    first: date,
+    last: date,
+    make: Callable[[Any, Any, ServedDays], pd.DataFrame],
+) -> int:
+    """Make and store the rows of each attention version for the days that ``table`` lacks; returns how many."""
+    settings, warehouse = platform.settings, platform.warehouse
+    made = 0
+    with warehouse.read() as connection:
+        blocks = [
+            block
+            for block in served_days(connection, settings, first, last, without=table)
+            if block.model in ATTENTION_MODELS
+        ]
+    for block in blocks:
+        model: Any = block.load(settings)
+        with warehouse.read() as connection:
+            history = (block.days[-1] - block.days[0]).days + model.lookback_days
+            panel = read_features(connection, block.days[-1], history).panel
+        rows = make(model, panel, block)
+        if rows.empty:
+            continue
+        with warehouse.write() as connection:
+            made += replace_rows(
+                connection,
+                table,
+                rows.assign(source=platform.source.name),
+                on=["as_of", "model", "model_version"],
+            )
+    return made
+
+
+EXPLANATION_ASSETS = [attention_weights, explanations]
