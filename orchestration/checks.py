@@ -4,8 +4,6 @@ In: the rows that became known for the days of a run. Out: a check result in the
 stops everything downstream in its own run; the stored verdict stops training and forecasting in any other.
 """
 
-from __future__ import annotations
-
 import dagster as dg
 
 from orchestration.assets.common import WAREHOUSE_POOL, key_of, source_metadata

@@ -3,8 +3,6 @@
 In: the assets. Out: the daily job at the decision time, and the weekly retrain that makes the versions the next day needs.
 """
 
-from __future__ import annotations
-
 from datetime import timedelta
 
 import dagster as dg

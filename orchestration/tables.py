@@ -197,7 +197,7 @@ RISK = OutputTable(
         },
         "uncertainty": (
             "DOUBLE",
-            "0 (certain) to 1: model disagreement, interval width, data age and gate warnings",
+            "0 (certain) to 1: model disagreement, interval width and age of the price data",
         ),
         "advised_leverage": (
             "DOUBLE",

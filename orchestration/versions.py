@@ -51,20 +51,20 @@ def served_days(
     newest = {
         (str(model), trained): (str(v), str(uri), str(sha)) for model, trained, v, uri, sha in rows
     }
-    done: set[tuple[str, date]] = set()
+    done: set[tuple[str, str, date]] = set()
     if without is not None:
         found = connection.execute(
-            f"SELECT DISTINCT model_version, as_of FROM {without} WHERE as_of BETWEEN ? AND ?",
+            f"SELECT DISTINCT model, model_version, as_of FROM {without} WHERE as_of BETWEEN ? AND ?",
             [first, last],
         )
-        done = {(str(version), day) for version, day in found.fetchall()}
+        done = {(str(model), str(version), day) for model, version, day in found.fetchall()}
     blocks: list[ServedDays] = []
     for model in settings.models:
         by_version: dict[tuple[str, str, str], list[date]] = {}
         for step in range((last - first).days + 1):
             day = first + timedelta(days=step)
             version = newest.get((model, settings.trained_as_of(model, day)))
-            if version is not None and (version[0], day) not in done:
+            if version is not None and (model, version[0], day) not in done:
                 by_version.setdefault(version, []).append(day)
         blocks += [ServedDays(model, *version, tuple(days)) for version, days in by_version.items()]
     return blocks

@@ -56,7 +56,7 @@ def run_worker(
         Exception
     ) as error:  # the Pipes client raises a bare exception type of its own on a non-zero exit
         crash = str(error)
-        results = _results_on_disk(Path(spec["output"]), spec)
+        results = _results_on_disk(spec)
     done = {(item["model"], item["trained_as_of"]) for item in results}
     missing = [fit for fit in spec["fits"] if (fit["model"], fit["trained_as_of"]) not in done]
     if missing:
@@ -65,8 +65,8 @@ def run_worker(
     return results
 
 
-def _results_on_disk(output: Path, spec: dict[str, Any]) -> list[dict[str, Any]]:
-    from ml.worker import results_path
+def _results_on_disk(spec: dict[str, Any]) -> list[dict[str, Any]]:
+    from ml.worker import WorkerSpec
 
-    path = Path(results_path(str(output), spec))
-    return list(json.loads(path.read_text())["results"]) if path.exists() else []
+    path = Path(WorkerSpec(**spec).results_uri())
+    return list(json.loads(path.read_text())) if path.exists() else []

@@ -3,8 +3,6 @@
 In: table definitions. Out: keyword arguments for ``dg.asset`` and metadata values.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any

@@ -4,8 +4,6 @@ In: forecasts whose target has ended, features.realized as known at the last day
 ``.tests``. A forecast that is scored is not scored again; leaderboard and tests are kept as at the last day of each run.
 """
 
-from __future__ import annotations
-
 from datetime import date
 
 import dagster as dg

@@ -4,8 +4,6 @@ In: the attention versions that serve the days and the features that they read. 
 ``forecasts.explanations``, the audit's verdict on every row. Days that a version has explained are not explained again.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from datetime import date
 from typing import Any

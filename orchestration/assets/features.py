@@ -4,8 +4,6 @@ In: raw tables. Out: staging, intermediate and ``features.*``, each materialised
 A range that is built already from the same raw rows and the same project is not built again.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from datetime import date, timedelta

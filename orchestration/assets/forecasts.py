@@ -4,8 +4,6 @@ In: features, artefacts of the versions that serve the days, open gates. Out: ``
 A day that a version has forecast is not forecast again.
 """
 
-from __future__ import annotations
-
 from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg

@@ -3,8 +3,6 @@
 In: the platform's source. Out: new rows in ``raw.*``. The network is touched here and nowhere else, so only here are steps retried.
 """
 
-from __future__ import annotations
-
 from datetime import date, timedelta
 
 import dagster as dg

@@ -3,8 +3,6 @@
 In: the warehouse at the end of a run. Out: ``published/volcast.duckdb``, swapped in whole, and one self-contained HTML page per as_of.
 """
 
-from __future__ import annotations
-
 import os
 
 import dagster as dg

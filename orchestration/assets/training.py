@@ -4,8 +4,6 @@ In: features up to each refit date, open gates. Out: artefacts made by the worke
 calendar, so daily runs and a backfill train the same versions; a version that exists is not trained again.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Sequence

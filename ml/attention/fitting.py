@@ -1,0 +1,266 @@
+"""One fit, step by step: a panel that ends on the training day goes in, a fitted forecaster comes out.
+
+1. The window's newest part is the validation block; the anchor (HARX-cal) is fitted on what lies before it.
+2. Training samples carry the anchor's held-out forecasts and targets that end before the validation block; validation
+   samples carry forecasts of the anchor that never saw the block.
+3. Tokens are scaled by training samples alone; networks are trained, and stopped by the validation loss.
+4. The validation block chooses how much of the residual to use, and calibrates the quantiles.
+
+The anchor that is published is fitted again on the whole window; the networks are not. Nothing reads a row or a target
+after the training day.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ml.attention.config import AttentionConfig
+from ml.attention.network import AttentionNetwork, ResidualForecaster
+from ml.attention.selection import Selection, qlike, select
+from ml.attention.tokens import CONTEXT_FIELDS, Scaler, Tokens, make_tokens, price_share
+from ml.attention.training import Progress, Samples, predict, sample_weights, train
+from ml.baselines.har import HarxCal, cross_fitted_variance
+from ml.forecasts import HORIZONS, QUANTILE_LEVELS
+from ml.panel import Panel
+
+FloatArray = NDArray[np.float64]
+LEVELS = np.array(QUANTILE_LEVELS)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Unscaled samples: S pairs of a panel row and a coin."""
+
+    rows: NDArray[np.int64]  # (S,)
+    assets: NDArray[np.int64]  # (S,)
+    anchor: FloatArray  # (S, H) log variance
+    target: FloatArray  # (S, H) log realised mean variance; NaN = unknown or purged
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a fit learnt."""
+
+    scaler: Scaler
+    forecaster: ResidualForecaster
+    selection: Selection
+    window_variance: FloatArray  # (T, N, H): forecasts that did not see their own target through the anchor
+    record: dict[str, Any]  # JSON: blocks, losses, histories
+
+
+def fit(
+    panel: Panel, first: int, config: AttentionConfig, seed: int, device: str, progress: Progress | None
+) -> Fitted:
+    """Fit on rows first .. T-1 of `panel`, which ends on the training day; earlier rows are history only."""
+    start = _block_start(panel, first, config)
+    training, validation = _blocks(panel, first, start, config)
+    tokens = make_tokens(panel, training.rows, training.assets, config.tokens)
+    scaler = Scaler.fit(tokens, config.tokens)
+    base = _base_quantiles(training)
+    enough = (
+        len(np.unique(training.rows)) >= config.selection.min_training_days
+        and len(np.unique(validation.rows)) >= config.selection.min_validation_days
+    )
+    record: dict[str, Any] = {
+        "training_start": str(panel.days[first]),
+        "validation_start": str(panel.days[start]),
+        "training_samples": len(training),
+        "validation_samples": len(validation),
+        "trained": enough,
+        "histories": [],
+    }
+    networks, residual, offsets = [], {}, np.zeros((0, *base.shape))
+    if enough:
+        checking = make_tokens(panel, validation.rows, validation.assets, config.tokens)
+        prepared = _samples(training, tokens, scaler, config, panel, device)
+        checked = _samples(validation, checking, scaler, config, panel, device)
+        outputs: dict[str, list[tuple[Tensor, Tensor]]] = {"training": [], "validation": []}
+        for index in range(config.n_seeds):
+            network = _network(config, scaler, base, _network_seed(seed, index)).to(device)
+            history = train(
+                network,
+                prepared,
+                checked,
+                torch.tensor(LEVELS, dtype=torch.float32, device=device),
+                _context_tokens(config),
+                config.training,
+                _network_seed(seed, index),
+                progress,
+            )
+            record["histories"].append(history)
+            outputs["training"].append(predict(network, prepared))
+            outputs["validation"].append(predict(network, checked))
+            networks.append(network.cpu())
+        residual = {block: _mean([pair[0] for pair in pairs]) for block, pairs in outputs.items()}
+        offsets = _mean([pair[1] for pair in outputs["validation"]])
+    else:
+        networks = [_network(config, scaler, base, _network_seed(seed, 0))]
+    selection = _select(validation, residual.get("validation"), offsets, base, panel, config)
+    record["validation"] = _validation_record(validation, residual.get("validation"), selection)
+    window_variance = np.full((len(panel.days), len(panel.assets), len(HORIZONS)), np.nan)
+    for name, block in (("training", training), ("validation", validation)):
+        correction = selection.shrinkage * residual[name] if name in residual else 0.0
+        window_variance[block.rows, block.assets] = np.exp(block.anchor + correction)
+    return Fitted(scaler, assemble(networks, base, selection), selection, window_variance, record)
+
+
+def assemble(networks: list[AttentionNetwork], base: FloatArray, selection: Selection) -> ResidualForecaster:
+    """The forecaster in double precision and evaluation mode: a block of days then gives a single day's numbers."""
+    parts = (base, selection.shrinkage, selection.quantile_shrinkage, selection.shift)
+    return ResidualForecaster(networks, *(torch.tensor(part) for part in parts)).double().eval()
+
+
+def empty_network(config: AttentionConfig, scaler: Scaler) -> AttentionNetwork:
+    """A network of the fitted shape, to load weights into."""
+    shapes = scaler.shapes(config.tokens)
+    return AttentionNetwork(config.network, shapes, len(HORIZONS), len(QUANTILE_LEVELS))
+
+
+def _network(config: AttentionConfig, scaler: Scaler, base: FloatArray, seed: int) -> AttentionNetwork:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = empty_network(config, scaler)
+    network.set_base_quantiles(torch.tensor(base, dtype=torch.float32))
+    return network
+
+
+def _network_seed(seed: int, index: int) -> int:
+    return seed + 1000 * index
+
+
+def _block_start(panel: Panel, first: int, config: AttentionConfig) -> int:
+    """First row of the validation block: the newest share of the days on which any coin can be forecast."""
+    here = (price_share(panel, config.tokens) >= config.tokens.min_price_share).any(axis=1)
+    usable = np.flatnonzero(here[first:]) + first
+    if len(usable) == 0:
+        return len(panel.days) - 1
+    n_days = len(panel.days) - int(usable[0])
+    return max(first + 1, len(panel.days) - int(np.ceil(config.selection.validation_share * n_days)))
+
+
+def _blocks(panel: Panel, first: int, start: int, config: AttentionConfig) -> tuple[Block, Block]:
+    """Training samples (rows first .. start-1) and validation samples (rows start .. T-1)."""
+    before: date = panel.days[start - 1].item()
+    held_days, held_variance = cross_fitted_variance(panel, before, {"window_days": start - first})
+    anchor = np.full((len(panel.days), len(panel.assets), len(HORIZONS)), np.nan)
+    anchor[panel.rows(held_days.tolist())] = np.log(held_variance)
+    selection_anchor = HarxCal()
+    selection_anchor.fit(panel, before, {"window_days": start - first}, 0)
+    anchor[start:] = np.log(selection_anchor.forecast(panel, panel.days[start:].tolist()).variance)
+    target = np.full_like(anchor, np.nan)
+    for column, horizon in enumerate(HORIZONS):
+        ahead = panel.target(horizon)
+        target[..., column] = np.log(np.where(ahead > 0, ahead, np.nan))
+        target[max(0, start - horizon) : start, :, column] = np.nan  # the purge: ends on start or later
+    usable = price_share(panel, config.tokens) >= config.tokens.min_price_share
+    usable &= np.isfinite(anchor).all(axis=-1) & np.isfinite(target).any(axis=-1)
+    row = np.arange(len(panel.days))[:, None]
+    return (
+        _block(usable & (row >= first) & (row < start), anchor, target),
+        _block(usable & (row >= start), anchor, target),
+    )
+
+
+def _block(usable: NDArray[np.bool_], anchor: FloatArray, target: FloatArray) -> Block:
+    rows, assets = np.nonzero(usable)
+    return Block(rows, assets, anchor[rows, assets], target[rows, assets])
+
+
+def _samples(
+    block: Block, tokens: Tokens, scaler: Scaler, config: AttentionConfig, panel: Panel, device: str
+) -> Samples:
+    inputs, mask = scaler.apply(tokens)
+    age = torch.tensor(len(panel.days) - 1 - block.rows, dtype=torch.float32)
+    return Samples(
+        {group: torch.from_numpy(values).to(device) for group, values in inputs.items()},
+        torch.from_numpy(mask).to(device),
+        torch.tensor(block.anchor, dtype=torch.float32, device=device),
+        torch.tensor(block.target, dtype=torch.float32, device=device),
+        sample_weights(age, config.training.half_life_days).to(device),
+    )
+
+
+def _context_tokens(config: AttentionConfig) -> slice:
+    total = sum(config.tokens.token_counts().values())
+    return slice(total - len(CONTEXT_FIELDS), total)
+
+
+def _base_quantiles(block: Block) -> FloatArray:
+    """(H, Q) quantiles of log target - log anchor over training samples; a normal with sd 0.6 where there are too few."""
+    base = np.tile(0.6 * _NORMAL_QUANTILES, (len(HORIZONS), 1))
+    for column in range(len(HORIZONS)):
+        errors = block.target[:, column] - block.anchor[:, column]
+        errors = errors[np.isfinite(errors)]
+        if len(errors) >= 100:
+            base[column] = np.quantile(errors, LEVELS)
+    return base
+
+
+_NORMAL_QUANTILES = np.array(
+    [-2.326, -1.960, -1.645, -1.282, -0.674, 0.0, 0.674, 1.282, 1.645, 1.960, 2.326]
+)
+
+
+def _mean(parts: list[Tensor]) -> FloatArray:
+    return torch.stack(parts).mean(0).cpu().numpy().astype(np.float64)
+
+
+def _select(
+    block: Block,
+    residual: FloatArray | None,
+    offsets: FloatArray,
+    base: FloatArray,
+    panel: Panel,
+    config: AttentionConfig,
+) -> Selection:
+    if residual is None:  # the anchor alone: its quantiles can still be calibrated
+        residual = np.zeros((len(block), len(HORIZONS)))
+        offsets = np.broadcast_to(base, (len(block), *base.shape))
+    return select(
+        block.target,
+        block.anchor,
+        residual,
+        offsets,
+        base,
+        block.rows,
+        block.assets,
+        len(panel.assets),
+        HORIZONS,
+        LEVELS,
+        config.selection,
+    )
+
+
+def _validation_record(
+    block: Block, residual: FloatArray | None, selection: Selection
+) -> dict[str, Mapping[str, float | int]]:
+    """Per horizon: mean QLIKE of the anchor, of the full residual and of the chosen share, and how it was chosen."""
+    record: dict[str, Mapping[str, float | int]] = {}
+    for column, horizon in enumerate(HORIZONS):
+        known = np.isfinite(block.target[:, column])
+        if not known.any():
+            record[str(horizon)] = {"samples": 0, "shrinkage": 0.0}
+            continue
+        target, anchor = block.target[known, column], block.anchor[known, column]
+        correction = np.zeros(len(target)) if residual is None else residual[known, column]
+        record[str(horizon)] = {
+            "samples": int(known.sum()),
+            "qlike_anchor": float(qlike(target, anchor).mean()),
+            "qlike_full_residual": float(qlike(target, anchor + correction).mean()),
+            "qlike": float(qlike(target, anchor + selection.shrinkage[column] * correction).mean()),
+            "shrinkage": float(selection.shrinkage[column]),
+            "quantile_shrinkage": float(selection.quantile_shrinkage[column]),
+            "gain_t": float(selection.gain_t[column]),
+        }
+    return record

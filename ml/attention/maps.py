@@ -1,0 +1,83 @@
+"""Attention maps: the exact weights of the forecast token, with what each token is.
+
+In: weights (D, N, layer, head, token) of some as_of days and coins, and their token table. Out: arrays, and a frame in the
+layout of forecasts.attention_weights. Never: an approximation or a rescaling; masked tokens are exactly 0 and are left
+out of the frame, so that weights sum to 1 per layer and head there too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+MAP_COLUMNS = (
+    "source",
+    "asset",
+    "as_of",
+    "model",
+    "model_version",
+    "layer",
+    "head",
+    "token",
+    "scale",
+    "modality",
+    "token_time",
+    "lag_days",
+    "weight",
+)
+
+
+@dataclass(frozen=True)
+class AttentionMaps:
+    """Weights of D days and N coins; refused forecasts are NaN throughout."""
+
+    model: str
+    source: str
+    days: NDArray[np.datetime64]  # (D,) as_of
+    assets: tuple[str, ...]  # (N,)
+    weights: NDArray[np.float64]  # (D, N, layer, head, token), 0 = masked
+    present: NDArray[np.bool_]  # (D, N, token)
+    scale: tuple[str, ...]  # (token,) 'forecast' | 'daily' | 'hourly' | 'context'
+    modality: tuple[str, ...]  # (token,) 'calendar', 'price', or the context's own
+    lag_days: NDArray[np.float64]  # (D, N, token) from the token's end to the end of as_of; NaN = unknown
+    span_days: NDArray[np.float64]  # (token,) length of the interval that a token covers
+
+    def token_time(self) -> NDArray[np.datetime64]:
+        """(D, N, token) start of the interval that the token covers, UTC; NaT for the forecast token and unknown ages."""
+        end = (self.days + np.timedelta64(1, "D")).astype("datetime64[us]")[:, None, None]
+        back = self.lag_days + self.span_days
+        known = np.isfinite(back) & (np.asarray(self.scale) != "forecast")
+        micro = np.round(np.where(known, back, 0.0) * 86_400e6).astype("timedelta64[us]")
+        return np.where(known, end - micro, np.datetime64("NaT", "us"))
+
+    def to_frame(self, model_version: str = "") -> pd.DataFrame:
+        """One row per forecast, layer, head and unmasked token, columns `MAP_COLUMNS`."""
+        keep = np.broadcast_to(self.present[:, :, None, None, :], self.weights.shape)
+        keep = keep & np.isfinite(self.weights)
+        d, n, layer, head, token = (index.astype(np.int32) for index in np.nonzero(keep))
+        columns = {
+            "source": _labels(np.zeros(len(d), dtype=np.int32), (self.source,)),
+            "asset": _labels(n, self.assets),
+            "as_of": self.days.astype("datetime64[s]")[d],
+            "model": _labels(np.zeros(len(d), dtype=np.int32), (self.model,)),
+            "model_version": _labels(np.zeros(len(d), dtype=np.int32), (model_version,)),
+            "layer": layer,
+            "head": head,
+            "token": token,
+            "scale": _labels(token, self.scale),
+            "modality": _labels(token, self.modality),
+            "token_time": pd.to_datetime(self.token_time()[d, n, token], utc=True),
+            "lag_days": self.lag_days[d, n, token],
+            "weight": self.weights[d, n, layer, head, token],
+        }
+        return pd.DataFrame(columns)[list(MAP_COLUMNS)]
+
+
+def _labels(codes: NDArray[np.int32], names: tuple[str, ...]) -> pd.Categorical:
+    """Repeated strings as codes: a month of 20 coins stays small."""
+    unique = list(dict.fromkeys(names))
+    position = np.array([unique.index(name) for name in names], dtype=np.int32)
+    return pd.Categorical.from_codes(position[codes], categories=unique)

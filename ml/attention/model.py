@@ -1,0 +1,326 @@
+r"""The attention model as the platform calls it: fit, forecast, state; and what explanations need of it.
+
+    log variance_{D,h} = HARX-cal_{D,h} + lambda_h * cap * tanh(w_h' x_D)
+
+x_D is the forecast token after attention over daily and hourly price tokens and one context token per modality; lambda_h
+in [0, 1] is chosen on a validation block and is 0 where the network did not help: then the forecast is HARX-cal's.
+
+In: a `Panel`. Out: `Forecasts` with its own quantiles, `AttentionMaps`, `ModelState`.
+Never: a row after the as_of day, a forecast without its anchor, or a forecast for a coin that the anchor was not fitted on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ml.attention.config import AttentionConfig
+from ml.attention.fitting import Fitted, assemble, empty_network, fit
+from ml.attention.maps import AttentionMaps
+from ml.attention.network import ResidualForecaster
+from ml.attention.selection import Selection
+from ml.attention.tokens import CONTEXT_FIELDS, PRICE_GROUPS, Scaler, make_tokens, price_share
+from ml.attention.training import Progress
+from ml.baselines.har import HarxCal
+from ml.calibration import calibrate
+from ml.explain.protocol import TokenBatch
+from ml.forecasts import HORIZONS, OK, QUANTILE_LEVELS, Forecasts
+from ml.model import ModelState
+from ml.panel import Panel
+
+FloatArray = NDArray[np.float64]
+SAMPLES_AT_ONCE = 2048
+ANCHOR = "anchor."
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """A fitted model's parts."""
+
+    config: AttentionConfig
+    anchor: HarxCal
+    scaler: Scaler
+    forecaster: ResidualForecaster
+    calibrated: NDArray[np.bool_]  # (N, H) of the fitted coins
+    meta: dict[str, Any]
+
+
+class AttentionModel:
+    """HARX-cal plus a bounded attention residual, for all coins by shared weights.
+
+    Example
+    -------
+    >>> model = AttentionModel()
+    >>> model.fit(panel, date(2023, 6, 30), {"epochs": 10}, seed=0)
+    >>> model.forecast(panel, [date(2023, 7, 1)]).to_frame()
+    """
+
+    name = "attention"
+    lookback_days: ClassVar[int] = 66
+
+    def __init__(self) -> None:
+        self.device = "cpu"
+        self._fitted: _Fit | None = None
+
+    def fit(
+        self,
+        panel: Panel,
+        trained_as_of: date,
+        config: Mapping[str, Any],
+        seed: int,
+        progress: Progress | None = None,
+    ) -> None:
+        """See `VolatilityModel.fit`. progress(epoch, metrics) is called after every epoch."""
+        settings = AttentionConfig.from_mapping(config)
+        if settings.tokens.lookback_days > self.lookback_days:
+            raise ValueError(
+                f"tokens that read {settings.tokens.lookback_days} days: expected at most {self.lookback_days}"
+            )
+        known = panel.until(trained_as_of).window(settings.window_days + self.lookback_days)
+        first = max(0, len(known.days) - settings.window_days)
+        anchor = HarxCal()
+        anchor.fit(panel, trained_as_of, {"window_days": settings.window_days}, seed)
+        found = fit(known, first, settings, seed, self.device, progress)
+        self._fitted = _Fit(
+            config=settings,
+            anchor=anchor,
+            scaler=found.scaler,
+            forecaster=found.forecaster.to(self.device),
+            calibrated=found.selection.calibrated,
+            meta=self._meta(known, first, settings, seed, anchor, found),
+        )
+
+    def _meta(
+        self,
+        known: Panel,
+        first: int,
+        settings: AttentionConfig,
+        seed: int,
+        anchor: HarxCal,
+        found: Fitted,
+    ) -> dict[str, Any]:
+        calibration = calibrate(known, found.window_variance)
+        anchor_meta = {key: value for key, value in anchor.state().meta.items() if key != "tail"}
+        return {
+            "model": self.name,
+            "assets": list(known.assets),
+            "horizons": list(HORIZONS),
+            "config": settings.as_mapping(),
+            "seed": seed,
+            "trained_as_of": str(known.days[-1]),
+            "train_start": str(known.days[first]),
+            "train_end": str(known.days[-1]),
+            "observations": calibration.observations,
+            "status": dict(anchor_meta["status"]),
+            "in_window": calibration.in_window,
+            "tail": calibration.tail,
+            "networks": len(found.forecaster.networks),
+            "fit": found.record,
+            "anchor": anchor_meta,
+        }
+
+    def forecast(self, panel: Panel, as_of: Sequence[date]) -> Forecasts:
+        """See `VolatilityModel.forecast`."""
+        rows = panel.rows(as_of)
+        shape = (len(rows), len(panel.assets), len(HORIZONS))
+        log_variance = np.full(shape, np.nan)
+        log_quantiles = np.full((*shape, len(QUANTILE_LEVELS)), np.nan)
+        anchor, status = self._anchor(panel, as_of)
+        with torch.no_grad():
+            for position, column, batch in self._batches(panel, rows, anchor):
+                point, quantiles = self._fit().forecaster(batch.inputs, batch.mask, batch.anchor)
+                log_variance[position, column] = point.cpu().numpy()
+                log_quantiles[position, column] = quantiles.cpu().numpy()
+        return Forecasts(
+            model=self.name,
+            days=panel.days[rows],
+            assets=panel.assets,
+            horizons=HORIZONS,
+            variance=np.exp(log_variance),
+            log_quantiles=log_quantiles,
+            calibrated=self._calibrated(panel),
+            status=status,
+        )
+
+    def attention(self, panel: Panel, as_of: Sequence[date]) -> AttentionMaps:
+        """Exact weights of the forecast token for every forecast that is not refused."""
+        rows = panel.rows(as_of)
+        config = self._fit().config
+        counts = config.tokens.token_counts()
+        total = sum(counts.values())
+        heads = config.network.n_heads * len(self._fit().forecaster.networks)
+        grid = (len(rows), len(panel.assets))
+        weights = np.full((*grid, config.network.n_layers, heads, total), np.nan)
+        present = np.zeros((*grid, total), dtype=bool)
+        lag = np.broadcast_to(_fixed_lags(config), (*grid, total)).copy()
+        anchor, _ = self._anchor(panel, as_of)
+        with torch.no_grad():
+            for position, column, batch in self._batches(panel, rows, anchor):
+                layers = self.attention_layers(batch)
+                found = torch.stack([layer[:, :, 0] for layer in layers], dim=1)
+                weights[position, column] = found.cpu().numpy()  # (batch, layer, head, token)
+                present[position, column] = batch.mask.cpu().numpy()
+        for index, group in enumerate(CONTEXT_FIELDS, start=total - len(CONTEXT_FIELDS)):
+            age = panel.features.get(f"{group}_age_days")
+            lag[:, :, index] = np.nan if age is None else age[rows]
+        spans = {"price_hourly": config.tokens.hourly_patch / 24, "calendar": 0.0}
+        return AttentionMaps(
+            model=self.name,
+            source=panel.source,
+            days=panel.days[rows],
+            assets=panel.assets,
+            weights=weights,
+            present=present,
+            scale=tuple(_SCALES.get(group, "context") for group, n in counts.items() for _ in range(n)),
+            modality=tuple(
+                "price" if group in PRICE_GROUPS else group for group, n in counts.items() for _ in range(n)
+            ),
+            lag_days=lag,
+            span_days=np.array([spans.get(group, 1.0) for group, n in counts.items() for _ in range(n)]),
+        )
+
+    @property
+    def horizons(self) -> tuple[int, ...]:
+        return HORIZONS
+
+    @property
+    def always_present(self) -> tuple[str, ...]:
+        return ("calendar", *PRICE_GROUPS)
+
+    def encode(self, panel: Panel, as_of: Sequence[date]) -> TokenBatch:
+        """Tokens of every forecast that is not refused, day by day in the panel's order of coins."""
+        rows = panel.rows(as_of)
+        anchor, _ = self._anchor(panel, as_of)
+        position, column = np.nonzero(np.isfinite(anchor).all(axis=-1))
+        return self._encode(panel, rows[position], column, anchor[position, column])
+
+    def forward_tokens(self, batch: TokenBatch) -> Tensor:
+        """Log variance (B, H), differentiable in the tokens; the anchor is held fixed."""
+        point: Tensor = self._fit().forecaster(batch.inputs, batch.mask, batch.anchor)[0]
+        return point
+
+    def attention_layers(self, batch: TokenBatch) -> list[Tensor]:
+        """Weights per layer, (B, head, query, token); the last layer has the forecast token's row only."""
+        return self._fit().forecaster.attention(batch.inputs, batch.mask)
+
+    def residual_weight(self) -> FloatArray:
+        """(H,) the shrinkage factors; all 0 when no network was trained."""
+        return np.asarray(self._fit().forecaster.shrinkage.cpu().numpy(), dtype=np.float64)
+
+    def _fit(self) -> _Fit:
+        if self._fitted is None:
+            raise RuntimeError("attention has no state yet: call fit first")
+        return self._fitted
+
+    def _anchor(self, panel: Panel, as_of: Sequence[date]) -> tuple[FloatArray, NDArray[Any]]:
+        """Log anchor (D, N, H), NaN where the forecast is refused, and status (D, N)."""
+        fitted = self._fit()
+        forecasts = fitted.anchor.forecast(panel, as_of)
+        anchor = np.log(forecasts.variance)
+        status = np.where(np.isfinite(anchor).all(axis=-1), OK, forecasts.status).astype(object)
+        tokens = fitted.config.tokens
+        share = price_share(panel, tokens)[panel.rows(as_of)]
+        few = (share < tokens.min_price_share) & (status == OK)
+        for day, column in np.argwhere(few):
+            found = round(share[day, column] * tokens.daily_tokens)
+            status[day, column] = (
+                f"{found} of the last {tokens.daily_tokens} days have complete prices:"
+                f" expected a share of {tokens.min_price_share:g}"
+            )
+        anchor[status != OK] = np.nan
+        return anchor, status
+
+    def _batches(
+        self, panel: Panel, rows: NDArray[np.int64], anchor: FloatArray
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], TokenBatch]]:
+        """(day positions, coin columns, tokens) of the forecasts that are not refused, a bounded number at a time."""
+        position, column = np.nonzero(np.isfinite(anchor).all(axis=-1))
+        for start in range(0, len(position), SAMPLES_AT_ONCE):
+            p, c = (index[start : start + SAMPLES_AT_ONCE] for index in (position, column))
+            yield p, c, self._encode(panel, rows[p], c, anchor[p, c])
+
+    def _encode(
+        self, panel: Panel, rows: NDArray[np.int64], columns: NDArray[np.int64], anchor: FloatArray
+    ) -> TokenBatch:
+        fitted = self._fit()
+        inputs, mask = fitted.scaler.apply(make_tokens(panel, rows, columns, fitted.config.tokens))
+        return TokenBatch(
+            inputs={
+                group: torch.from_numpy(values).to(self.device, torch.float64)
+                for group, values in inputs.items()
+            },
+            mask=torch.from_numpy(mask).to(self.device),
+            anchor=torch.tensor(anchor, dtype=torch.float64, device=self.device),
+            days=panel.days[rows],
+            assets=columns,
+        )
+
+    def _calibrated(self, panel: Panel) -> NDArray[np.bool_]:
+        fitted = self._fit()
+        known: list[str] = fitted.meta["assets"]
+        none = np.zeros(len(HORIZONS), dtype=bool)
+        rows = [fitted.calibrated[known.index(a)] if a in known else none for a in panel.assets]
+        return np.array(rows, dtype=bool).reshape(len(panel.assets), len(HORIZONS))
+
+    def state(self) -> ModelState:
+        """See `VolatilityModel.state`; the anchor's own state has the prefix 'anchor.'."""
+        fitted = self._fit()
+        tensors: dict[str, NDArray[Any]] = dict(fitted.scaler.tensors())
+        tensors |= {ANCHOR + key: value for key, value in fitted.anchor.state().tensors.items()}
+        for key, value in fitted.forecaster.state_dict().items():
+            array = value.detach().cpu().numpy()
+            tensors[key] = array.astype(np.float32) if key.startswith("networks.") else array
+        tensors["calibrated"] = fitted.calibrated.astype(np.uint8)
+        return ModelState(tensors=tensors, meta=fitted.meta)
+
+    @classmethod
+    def from_state(cls, state: ModelState) -> Self:
+        """See `VolatilityModel.from_state`; on the CPU."""
+        model = cls()
+        if state.meta["model"] != model.name:
+            raise ValueError(f"state of model {state.meta['model']!r}: expected {model.name!r}")
+        config = AttentionConfig.from_mapping(state.meta["config"])
+        tensors = state.tensors
+        anchor_tensors = {k.removeprefix(ANCHOR): v for k, v in tensors.items() if k.startswith(ANCHOR)}
+        scaler = Scaler.from_tensors(tensors)
+        networks = [empty_network(config, scaler) for _ in range(state.meta["networks"])]
+        for index, network in enumerate(networks):
+            prefix = f"networks.{index}."
+            network.load_state_dict(
+                {
+                    key.removeprefix(prefix): torch.tensor(value)
+                    for key, value in tensors.items()
+                    if key.startswith(prefix)
+                }
+            )
+        calibrated = tensors["calibrated"].astype(bool)
+        selection = Selection(
+            tensors["shrinkage"], tensors["quantile_shrinkage"], tensors["shift"], np.zeros(0), calibrated
+        )
+        model._fitted = _Fit(
+            config=config,
+            anchor=HarxCal.from_state(ModelState(anchor_tensors, state.meta["anchor"])),
+            scaler=scaler,
+            forecaster=assemble(networks, tensors["base"], selection),
+            calibrated=calibrated,
+            meta=state.meta,
+        )
+        return model
+
+
+_SCALES = {"calendar": "forecast", "price_daily": "daily", "price_hourly": "hourly"}
+
+
+def _fixed_lags(config: AttentionConfig) -> FloatArray:
+    """(token,) days from the end of each price token to the end of the as_of day; 0 for the others."""
+    tokens = config.tokens
+    daily = np.arange(tokens.daily_tokens - 1, -1, -1, dtype=np.float64)
+    hourly = np.arange(tokens.hourly_tokens - 1, -1, -1) * tokens.hourly_patch / 24
+    return np.concatenate([[0.0], daily, hourly, np.zeros(len(CONTEXT_FIELDS))])

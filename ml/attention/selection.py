@@ -1,0 +1,149 @@
+"""What the validation block decides: how much of the residual to use, and how far to move the quantiles.
+
+In: log targets, anchor, residuals and quantile offsets of validation samples (arrays). Out: a shrinkage factor in [0, 1] per
+horizon (0 = exactly the anchor), one for the quantiles, split-conformal shifts per quantile, and which coins are calibrated.
+Never: a training sample, or anything after the validation block.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SelectionConfig:
+    """What is decided on the validation block, and when there is enough of it."""
+
+    validation_share: float = 0.15  # newest part of the window, kept from training
+    min_training_days: int = 180  # with fewer training days the forecast is the anchor alone
+    min_validation_days: int = 30  # likewise
+    shrinkage_steps: int = 10  # the grid of shrinkage factors is 0, 1/steps, ..., 1
+    min_gain_t: float = 1.0  # use the residual only if its QLIKE gain exceeds so many standard errors
+    calibration_min_points: int = 60  # a coin with fewer validation forecasts is not called calibrated
+    calibration_min_blocks: int = 8  # nor a horizon with fewer non-overlapping validation targets
+
+    def __post_init__(self) -> None:
+        if not 0 < self.validation_share <= 0.5:
+            raise ValueError(f"validation_share {self.validation_share}: expected a share in (0, 0.5]")
+        for name in ("min_training_days", "min_validation_days", "shrinkage_steps", "calibration_min_points"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)}: expected a positive integer")
+        for name in ("min_gain_t", "calibration_min_blocks"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} {getattr(self, name)}: expected a number >= 0")
+
+    @property
+    def grid(self) -> FloatArray:
+        return np.arange(self.shrinkage_steps + 1) / self.shrinkage_steps
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What was decided; arrays over horizons (and quantile levels)."""
+
+    shrinkage: FloatArray  # (H,) factor on the residual
+    quantile_shrinkage: FloatArray  # (H,) factor on the offsets' departure from the base quantiles
+    shift: FloatArray  # (H, Q) added to the log quantiles
+    gain_t: FloatArray  # (H,) t statistic of the best factor's QLIKE gain over the anchor
+    calibrated: NDArray[np.bool_]  # (N, H)
+
+
+def qlike(log_target: FloatArray, log_forecast: FloatArray) -> FloatArray:
+    """exp(e) - e - 1 with e = log target - log forecast; 0 = perfect."""
+    error = log_target - log_forecast
+    return np.exp(error) - error - 1
+
+
+def pinball(log_target: FloatArray, log_quantiles: FloatArray, levels: FloatArray) -> FloatArray:
+    """Mean over levels: (S,), (S, Q) -> (S,)."""
+    under = log_target[:, None] - log_quantiles
+    return np.maximum(levels * under, (levels - 1) * under).mean(axis=1)
+
+
+def daily_mean(values: FloatArray, day: NDArray[np.int64]) -> FloatArray:
+    """Mean over coins on each day that has any, in order of days."""
+    _, index = np.unique(day, return_inverse=True)
+    return np.bincount(index, values) / np.bincount(index)
+
+
+def mean_t_statistic(series: FloatArray, horizon: int) -> float:
+    """Mean over its Newey-West standard error with max(h - 1, n^(1/3)) Bartlett lags; 0 for a constant series of zeros."""
+    n = len(series)
+    centred = series - series.mean()
+    lags = min(n - 1, max(horizon - 1, math.ceil(n ** (1 / 3))))
+    variance = float(centred @ centred) / n
+    for lag in range(1, lags + 1):
+        variance += 2 * (1 - lag / (lags + 1)) * float(centred[lag:] @ centred[:-lag]) / n
+    if variance <= 0:
+        return 0.0
+    return float(series.mean() / math.sqrt(variance / n))
+
+
+def choose_shrinkage(
+    target: FloatArray, anchor: FloatArray, residual: FloatArray, day: NDArray[np.int64], horizon: int, config: SelectionConfig
+) -> tuple[float, float]:
+    """(factor, t): the factor with the least validation QLIKE, 0 unless its gain is `min_gain_t` standard errors."""
+    base = qlike(target, anchor)
+    losses = [float(qlike(target, anchor + factor * residual).mean()) for factor in config.grid]
+    factor = float(config.grid[int(np.argmin(losses))])
+    if factor == 0:
+        return 0.0, 0.0
+    gain = daily_mean(base - qlike(target, anchor + factor * residual), day)
+    t = mean_t_statistic(gain, horizon)
+    return (factor, t) if t >= config.min_gain_t else (0.0, t)
+
+
+def conformal_shift(target: FloatArray, quantiles: FloatArray, levels: FloatArray) -> FloatArray:
+    """(Q,) split-conformal shifts: the p-quantile of target - quantile(p), at rank p (n + 1), away from the middle.
+
+    Source: one-sided conformalised quantile regression (Romano, Patterson, Candes 2019), applied to every level.
+    """
+    scores = np.sort(target[:, None] - quantiles, axis=0)  # (S, Q)
+    n = len(scores)
+    rank = np.where(levels > 0.5, np.ceil((n + 1) * levels), np.floor((n + 1) * levels))
+    rank = np.where(levels == 0.5, np.round((n + 1) * levels), rank)
+    index = np.clip(rank.astype(np.int64) - 1, 0, n - 1)
+    return scores[index, np.arange(len(levels))]
+
+
+def select(
+    target: FloatArray,
+    anchor: FloatArray,
+    residual: FloatArray,
+    offsets: FloatArray,
+    base: FloatArray,
+    day: NDArray[np.int64],
+    asset: NDArray[np.int64],
+    n_assets: int,
+    horizons: tuple[int, ...],
+    levels: FloatArray,
+    config: SelectionConfig,
+) -> Selection:
+    """All decisions. target, anchor, residual (S, H), NaN targets are left out; offsets (S, H, Q); base (H, Q)."""
+    n_horizons, n_levels = base.shape
+    shrinkage, quantile_shrinkage = np.zeros(n_horizons), np.zeros(n_horizons)
+    gain_t, shift = np.zeros(n_horizons), np.zeros((n_horizons, n_levels))
+    calibrated = np.zeros((n_assets, n_horizons), dtype=bool)
+    for h, horizon in enumerate(horizons):
+        known = np.isfinite(target[:, h])
+        days_known = len(np.unique(day[known]))
+        if days_known < config.min_validation_days:
+            continue
+        y, a, r = target[known, h], anchor[known, h], residual[known, h]
+        shrinkage[h], gain_t[h] = choose_shrinkage(y, a, r, day[known], horizon, config)
+        centre = (a + shrinkage[h] * r)[:, None]
+        mixes = [base[h] + factor * (offsets[known, h] - base[h]) for factor in config.grid]
+        losses = [float(pinball(y, centre + mix, levels).mean()) for mix in mixes]
+        best = int(np.argmin(losses))
+        quantile_shrinkage[h] = config.grid[best]
+        if days_known / horizon >= config.calibration_min_blocks:
+            shift[h] = conformal_shift(y, centre + mixes[best], levels)
+            points = np.bincount(asset[known], minlength=n_assets)
+            calibrated[:, h] = points >= config.calibration_min_points
+    return Selection(shrinkage, quantile_shrinkage, shift, gain_t, calibrated)

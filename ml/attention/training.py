@@ -1,0 +1,219 @@
+"""Training: scaled samples of a training and a validation block go in, a trained network and its history come out.
+
+Loss per sample and horizon, with e = log realised - log forecast and u = log realised - log quantile(p):
+
+    QLIKE = exp(e) - e - 1                       (zero-centred; Patton 2011)
+    pinball = mean over p of max(p u, (p - 1) u)  (on the log scale)
+
+Samples are weighted by age (half-life) and horizons by setting. The untrained network, which is the anchor, is epoch 0:
+if no epoch beats it on the validation block, it is what comes out. Context tokens are dropped at random in training, so
+that the network works without any of them. The seed is the only randomness; the global generator is left as it was.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from ml.attention.network import AttentionNetwork
+
+Progress = Callable[[int, Mapping[str, float]], None]
+"""progress(epoch, metrics)"""
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a network is trained."""
+
+    batch_size: int = 256  # samples per step
+    epochs: int = 25  # passes over the training block at most
+    patience: int = 5  # epochs without a better validation loss before stopping
+    learning_rate: float = 1e-3  # peak; linear warm-up over the first epoch, then a cosine to zero
+    weight_decay: float = 0.05  # AdamW, on matrices only
+    gradient_clip: float = 1.0  # largest gradient norm
+    modality_dropout: float = 0.2  # chance that a context token is masked in a training sample
+    pinball_weight: float = 1.0  # of the quantile loss against QLIKE
+    horizon_weights: tuple[float, ...] = (1.0, 1.0, 1.0)  # of horizons 1, 5 and 22
+    half_life_days: float = 730.0  # a sample this old counts half
+    averaging_decay: float = 0.98  # of the exponential average of weights that is validated and kept; 0 = the last step
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "epochs", "patience", "learning_rate", "gradient_clip", "half_life_days"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} {getattr(self, name)}: expected a positive number")
+        for name in ("weight_decay", "pinball_weight"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} {getattr(self, name)}: expected a number >= 0")
+        if not 0 <= self.modality_dropout < 1:
+            raise ValueError(f"modality_dropout {self.modality_dropout}: expected a share in [0, 1)")
+        if not 0 <= self.averaging_decay < 1:
+            raise ValueError(f"averaging_decay {self.averaging_decay}: expected a share in [0, 1)")
+        if min(self.horizon_weights, default=-1) < 0 or sum(self.horizon_weights) <= 0:
+            raise ValueError(f"horizon_weights {self.horizon_weights}: expected numbers >= 0, not all 0")
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Scaled samples on one device."""
+
+    inputs: dict[str, Tensor]  # group -> (S, tokens, width)
+    mask: Tensor  # (S, token) bool
+    anchor: Tensor  # (S, H) log variance
+    target: Tensor  # (S, H) log realised mean variance; NaN where it is unknown or purged
+    weight: Tensor  # (S,)
+
+    def __len__(self) -> int:
+        return int(self.mask.shape[0])
+
+    def take(self, index: Tensor) -> Samples:
+        return Samples(
+            {group: values[index] for group, values in self.inputs.items()},
+            self.mask[index],
+            self.anchor[index],
+            self.target[index],
+            self.weight[index],
+        )
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Weighted means over samples, per horizon (H,)."""
+
+    qlike: Tensor
+    pinball: Tensor
+
+    def total(self, config: TrainingConfig) -> Tensor:
+        weights = self.qlike.new_tensor(config.horizon_weights)
+        return ((self.qlike + config.pinball_weight * self.pinball) * weights).sum() / weights.sum()
+
+
+def sample_weights(age_days: Tensor, half_life_days: float) -> Tensor:
+    """0.5 ** (age / half-life)."""
+    return torch.exp(-math.log(2) * age_days / half_life_days)
+
+
+def loss_of(residual: Tensor, offsets: Tensor, samples: Samples, levels: Tensor) -> Loss:
+    """residual (B, H) and quantile offsets (B, H, Q) against the samples' targets; unknown targets count nothing."""
+    known = torch.isfinite(samples.target)
+    forecast = samples.anchor + residual
+    error = torch.where(known, samples.target - forecast, 0.0)  # (B, H)
+    weight = known * samples.weight[:, None]
+    weight = weight / weight.sum(0).clamp_min(1e-12)
+    qlike = torch.exp(error) - error - 1
+    under = error[..., None] - offsets  # (B, H, Q)
+    pinball = torch.maximum(levels * under, (levels - 1) * under).mean(-1)
+    return Loss((weight * qlike).sum(0), (weight * pinball).sum(0))
+
+
+def predict(network: AttentionNetwork, samples: Samples, batch_size: int = 1024) -> tuple[Tensor, Tensor]:
+    """Residuals (S, H) and quantile offsets (S, H, Q), in evaluation mode and without gradients."""
+    network.eval()
+    parts = []
+    with torch.no_grad():
+        for start in range(0, len(samples), batch_size):
+            part = slice(start, start + batch_size)
+            inputs = {group: values[part] for group, values in samples.inputs.items()}
+            parts.append(network(inputs, samples.mask[part]))
+    return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+
+
+def train(
+    network: AttentionNetwork,
+    training: Samples,
+    validation: Samples,
+    levels: Tensor,
+    context_tokens: slice,
+    config: TrainingConfig,
+    seed: int,
+    progress: Progress | None = None,
+) -> list[dict[str, float]]:
+    """Train in place and leave the network at its best validation epoch; returns one record per epoch.
+
+    levels (Q,): quantile levels. context_tokens: where tokens that may be dropped stand in the token order.
+    """
+    device = training.mask.device
+    shuffle = torch.Generator().manual_seed(seed)
+    drop = torch.Generator().manual_seed(seed + 1)
+    matrices = [p for p in network.parameters() if p.dim() > 1]
+    others = [p for p in network.parameters() if p.dim() <= 1]
+    optimiser = torch.optim.AdamW(
+        [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}],
+        lr=config.learning_rate,
+    )
+    per_epoch = -(-len(training) // config.batch_size)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: _learning_rate(step, per_epoch, per_epoch * config.epochs)
+    )
+    averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.averaging_decay))
+    history: list[dict[str, float]] = []
+
+    def record(epoch: int, train_loss: float) -> float:
+        loss = loss_of(*predict(averaged.module, validation), validation, levels)
+        metrics = {"epoch": float(epoch), "training_loss": train_loss}
+        metrics["validation_loss"] = float(loss.total(config))
+        metrics |= {f"validation_qlike_{k}": float(value) for k, value in enumerate(loss.qlike)}
+        history.append(metrics)
+        if progress is not None:
+            progress(epoch, metrics)
+        return metrics["validation_loss"]
+
+    with torch.no_grad():
+        start_loss = float(loss_of(*predict(network, training), training, levels).total(config))
+    best, best_epoch = record(0, start_loss), 0
+    best_state = _copy_of(averaged.module)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed + 2)  # the network's own dropout
+        for epoch in range(1, config.epochs + 1):
+            network.train()
+            total = 0.0
+            for index in torch.randperm(len(training), generator=shuffle).split(config.batch_size):
+                batch = training.take(index.to(device))
+                mask = _drop_tokens(batch.mask, context_tokens, config.modality_dropout, drop)
+                loss = loss_of(*network(batch.inputs, mask), batch, levels).total(config)
+                optimiser.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                torch.nn.utils.clip_grad_norm_(network.parameters(), config.gradient_clip)
+                optimiser.step()
+                schedule.step()
+                averaged.update_parameters(network)
+                total += float(loss.detach()) * len(index)
+            current = record(epoch, total / len(training))
+            if not math.isfinite(current):
+                raise FloatingPointError(
+                    f"validation loss {current} in epoch {epoch}: lower learning_rate {config.learning_rate}"
+                )
+            if current < best:
+                best, best_epoch = current, epoch
+                best_state = _copy_of(averaged.module)
+            elif epoch - best_epoch >= config.patience:
+                break
+    network.load_state_dict(best_state)
+    network.eval()
+    return history
+
+
+def _copy_of(network: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in network.state_dict().items()}
+
+
+def _learning_rate(step: int, warmup: int, total: int) -> float:
+    """Share of the peak: linear over `warmup` steps, then half a cosine to 0 at `total`."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
+
+
+def _drop_tokens(mask: Tensor, tokens: slice, share: float, generator: torch.Generator) -> Tensor:
+    """A copy of the mask in which each of those tokens is gone with that chance."""
+    if share == 0:
+        return mask
+    mask = mask.clone()
+    part = mask[:, tokens]
+    keep = torch.rand(part.shape, generator=generator) >= share  # drawn on the CPU: the same on every device
+    mask[:, tokens] = part & keep.to(mask.device)
+    return mask

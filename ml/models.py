@@ -1,0 +1,57 @@
+"""The registry of models: name -> class, imported only when asked for.
+
+In: a model's name. Out: a new model, or one from its stored state.
+Never: importing torch for a model that does not use it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+
+from ml.model import ModelState, VolatilityModel
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a model's class lives and what it needs."""
+
+    module: str
+    class_name: str
+    uses_torch: bool = False
+
+
+MODELS: dict[str, Entry] = {
+    "random_walk": Entry("ml.baselines.random_walk", "RandomWalk"),
+    "ewma": Entry("ml.baselines.ewma", "Ewma"),
+    "log_har": Entry("ml.baselines.har", "LogHar"),
+    "harx_cal": Entry("ml.baselines.har", "HarxCal"),
+    "garch_t": Entry("ml.garch.model", "GarchT"),
+    "gjr_t": Entry("ml.garch.model", "GjrT"),
+    "egarch_t": Entry("ml.garch.model", "EgarchT"),
+    "attention": Entry("ml.attention.model", "AttentionModel", uses_torch=True),
+}
+
+
+def names() -> tuple[str, ...]:
+    """Every model's name, simplest first."""
+    return tuple(MODELS)
+
+
+def model_class(name: str) -> type[VolatilityModel]:
+    """The class of a model; ValueError on an unknown name."""
+    if name not in MODELS:
+        raise ValueError(f"model {name!r}: expected one of {', '.join(MODELS)}")
+    entry = MODELS[name]
+    found: type[VolatilityModel] = getattr(import_module(entry.module), entry.class_name)
+    return found
+
+
+def create(name: str) -> VolatilityModel:
+    """A new, unfitted model."""
+    return model_class(name)()
+
+
+def from_state(state: ModelState) -> VolatilityModel:
+    """The fitted model that gave this state; its name is in the meta."""
+    return model_class(str(state.meta["model"])).from_state(state)

@@ -1,0 +1,183 @@
+"""The panel: what was known when, targets, and the hash of it all."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ml.panel import Panel
+
+DAYS = pd.date_range("2023-01-01", periods=40, freq="D")
+
+
+def small_frames(days: pd.DatetimeIndex = DAYS) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Two coins; RV of day k is k + 1 (BTC) or 100 (k + 1) (ETH); log price grows 0.01 a day."""
+    daily, realized = [], []
+    for asset, scale in (("ETH", 100.0), ("BTC", 1.0)):
+        number = np.arange(1.0, len(days) + 1)
+        daily.append(
+            pd.DataFrame(
+                {
+                    "asset": asset,
+                    "as_of": days,
+                    "source": "simulated",
+                    "rv_d": scale * number,
+                    "price_missing": False,
+                }
+            )
+        )
+        realized.append(
+            pd.DataFrame(
+                {
+                    "asset": asset, "day": days, "known_on": days, "complete": True, "return": 0.01,
+                    "realized_variance": scale * number, "close": np.exp(0.01 * number), "source": "simulated",
+                }
+            )
+        )  # fmt: skip
+    hours = pd.date_range(days[0], periods=24 * len(days), freq="h", tz="UTC")
+    hourly = pd.DataFrame(
+        {
+            "asset": "BTC",
+            "ts": hours,
+            "known_on": hours.floor("D").tz_localize(None),
+            "log_return": 0.5,
+        }
+    )
+    return pd.concat(daily), pd.concat(realized), hourly
+
+
+def test_target_is_the_mean_of_the_days_after_the_row() -> None:
+    panel = Panel.from_frames(*small_frames())
+    assert panel.assets == ("BTC", "ETH")
+    assert panel.target(5)[0].tolist() == [np.mean([2, 3, 4, 5, 6]), 100 * np.mean([2, 3, 4, 5, 6])]
+    assert panel.target(1)[:-1, 0].tolist() == list(range(2, 41))
+
+
+@pytest.mark.parametrize("horizon", [1, 5, 22])
+def test_no_target_ends_after_the_last_day(horizon: int) -> None:
+    known = Panel.from_frames(*small_frames()).until(date(2023, 1, 30))
+    target = known.target(horizon)
+    assert np.isfinite(target[: 30 - horizon]).all()
+    assert np.isnan(target[30 - horizon :]).all()
+
+
+def test_target_needs_four_fifths_of_its_days() -> None:
+    daily, realized, hourly = small_frames()
+    third = realized["day"] == DAYS[2]
+    fourth = realized["day"] == DAYS[3]
+    one_missing = Panel.from_frames(daily, realized[~third], hourly)
+    assert one_missing.target(5)[0, 0] == np.mean([2, 4, 5, 6])
+    assert np.isnan(one_missing.target(1)[1, 0])
+    two_missing = Panel.from_frames(daily, realized[~third & ~fourth], hourly)
+    assert np.isnan(two_missing.target(5)[0, 0])
+
+
+def test_incomplete_days_are_no_realized_variance() -> None:
+    daily, realized, hourly = small_frames()
+    realized.loc[realized["day"] == DAYS[4], "complete"] = False
+    assert np.isnan(Panel.from_frames(daily, realized, hourly).realized_variance()[4]).all()
+
+
+def test_a_revision_is_seen_only_from_the_day_it_was_known() -> None:
+    daily, realized, hourly = small_frames()
+    revised = realized[realized["day"] == DAYS[10]].assign(known_on=DAYS[15], realized_variance=7.0)
+    panel = Panel.from_frames(daily, pd.concat([revised, realized]), hourly)
+    assert panel.realized_variance()[10].tolist() == [7.0, 7.0]
+    assert panel.until(date(2023, 1, 16)).realized_variance()[10].tolist() == [7.0, 7.0]
+    assert panel.until(date(2023, 1, 15)).realized_variance()[10].tolist() == [11.0, 1100.0]
+
+
+def test_horizon_return_spans_a_day_without_bars() -> None:
+    daily, realized, hourly = small_frames()
+    panel = Panel.from_frames(daily, realized[realized["day"] != DAYS[3]], hourly)
+    assert panel.horizon_return(5)[0, 0] == pytest.approx(0.05)
+    assert np.isnan(panel.horizon_return(1)[2, 0])
+    assert np.isnan(panel.horizon_return(5)[35:]).all()
+
+
+def test_values_after_the_day_leave_what_was_known_untouched() -> None:
+    daily, realized, hourly = small_frames()
+    as_of = date(2023, 1, 20)
+    honest = Panel.from_frames(daily, realized, hourly).until(as_of)
+    later = pd.Timestamp(as_of)
+    daily.loc[daily["as_of"] > later, "rv_d"] = 1e9
+    realized.loc[realized["known_on"] > later, "realized_variance"] = 1e9
+    hourly.loc[hourly["known_on"] > later, "log_return"] = 1e9
+    poisoned = Panel.from_frames(daily, realized, hourly)
+    assert poisoned.until(as_of).data_hash() == honest.data_hash()
+    assert poisoned.data_hash() != honest.data_hash()
+
+
+def test_hash_ignores_row_order_and_rows_outside_the_window() -> None:
+    daily, realized, hourly = small_frames()
+    panel = Panel.from_frames(daily, realized, hourly)
+    shuffled = Panel.from_frames(
+        daily.sample(frac=1, random_state=1),
+        realized.sample(frac=1, random_state=2),
+        hourly.iloc[::-1],
+    )
+    assert shuffled.data_hash() == panel.data_hash()
+    later = Panel.from_frames(*(frame[frame["asset"].notna()] for frame in small_frames(DAYS[:35])))
+    as_of = date(2023, 1, 30)
+    assert later.until(as_of).window(10).data_hash() == panel.until(as_of).window(10).data_hash()
+
+
+def test_hours_that_came_late_are_missing() -> None:
+    daily, realized, hourly = small_frames()
+    hourly["known_on"] = hourly["known_on"].mask(
+        hourly["ts"].dt.hour == 23, hourly["known_on"] + timedelta(days=1)
+    )
+    panel = Panel.from_frames(daily, realized, hourly)
+    assert panel.hourly.shape == (40, 24, 2, 1)
+    assert panel.hourly_fields == ("log_return",)
+    assert np.isnan(panel.hourly[:, 23, 0, 0]).all()
+    assert (panel.hourly[:, :23, 0, 0] == 0.5).all()
+    assert np.isnan(panel.hourly[:, :, 1]).all()
+
+
+def test_days_without_rows_are_kept_as_missing() -> None:
+    daily, realized, hourly = small_frames()
+    panel = Panel.from_frames(daily[daily["as_of"] != DAYS[7]], realized, hourly)
+    assert len(panel.days) == 40
+    assert np.isnan(panel.feature("rv_d")[7]).all()
+    assert panel.feature("price_missing")[0].tolist() == [0.0, 0.0]
+
+
+def test_nullable_and_arrow_columns_become_floats() -> None:
+    daily, realized, hourly = small_frames()
+    daily["news"] = pd.array([1, None] * 40, dtype="Int32")
+    daily["as_of"] = daily["as_of"].dt.date
+    values = Panel.from_frames(daily, realized, hourly).feature("news")
+    assert values.dtype == np.float64
+    assert np.isnan(values).sum() == 40
+
+
+def test_two_rows_for_one_key_are_refused() -> None:
+    daily, realized, hourly = small_frames()
+    with pytest.raises(ValueError, match=r"features.daily has two rows for \(ETH, 2023-01-01"):
+        Panel.from_frames(pd.concat([daily, daily.iloc[:1]]), realized, hourly)
+    with pytest.raises(ValueError, match=r"features.realized has two rows for \(ETH, 2023-01-01"):
+        Panel.from_frames(daily, pd.concat([realized, realized.iloc[:1]]), hourly)
+    with pytest.raises(ValueError, match=r"features.hourly has two rows for \(BTC, 2023-01-01"):
+        Panel.from_frames(daily, realized, pd.concat([hourly, hourly.iloc[:1]]))
+
+
+def test_mixed_sources_unknown_days_and_columns_are_named() -> None:
+    daily, realized, hourly = small_frames()
+    panel = Panel.from_frames(daily, realized, hourly)
+    daily.iloc[0, daily.columns.get_loc("source")] = "archive"
+    with pytest.raises(ValueError, match=r"mixes sources \['archive', 'simulated'\]"):
+        Panel.from_frames(daily, realized, hourly)
+    with pytest.raises(
+        ValueError, match="as_of 2024-01-01: the panel has 2023-01-01 to 2023-02-09"
+    ):
+        panel.until(date(2024, 1, 1))
+    with pytest.raises(KeyError, match="feature 'mvrv' is not in the panel"):
+        panel.feature("mvrv")
+    with pytest.raises(ValueError, match="horizon 0: expected a positive number of days"):
+        panel.target(0)
+    with pytest.raises(ValueError, match="window of 0 days"):
+        panel.window(0)

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def repository():
+    from orchestration.definitions import defs
+
+    return defs.get_repository_def()
+
+
+def _specs(repository):
+    return [spec for definition in repository.assets_defs_by_key.values() for spec in definition.specs]
+
+
+def test_every_asset_says_what_it_is_and_whose(repository):
+    specs = {spec.key.to_user_string(): spec for spec in _specs(repository) if spec.key.path[0] not in ("staging", "intermediate")}
+    assert {"raw/ohlcv", "features/daily", "models/registry", "forecasts/volatility", "evaluation/scores", "published/report"} <= set(specs)
+    for name, spec in specs.items():
+        assert spec.description, name
+        assert spec.owners, name
+        assert spec.kinds, name
+        assert spec.group_name, name
+        assert spec.group_name != "default", name
+        assert spec.partitions_def is not None, name
+        assert spec.freshness_policy is not None, name
+        if name.split("/")[0] != "published":
+            assert spec.metadata["dagster/column_schema"].columns, name
+
+
+def test_dbt_models_are_assets_with_described_columns(repository):
+    specs = {spec.key.to_user_string(): spec for spec in _specs(repository)}
+    for name in ("features/daily", "features/hourly", "features/realized"):
+        columns = specs[name].metadata["dagster/column_schema"].columns
+        assert len(columns) >= 8
+        assert all(column.description for column in columns), name
+    assert any(name.startswith("staging/") for name in specs)
+    assert any(name.startswith("intermediate/") for name in specs)
+
+
+def test_features_hang_on_raw_tables_and_forecasts_on_features(repository):
+    graph = repository.asset_graph
+    from dagster import AssetKey
+
+    upstream = {
+        key.to_user_string()
+        for key in graph.upstream_key_iterator(AssetKey(["forecasts", "volatility"]))
+    }
+    assert {"raw/ohlcv", "raw/onchain_metrics", "features/daily", "models/registry"} <= upstream
+
+
+def test_every_gate_blocks(repository):
+    from orchestration.gates import SUITES
+
+    gates = {
+        key.asset_key.to_user_string().replace("/", "."): repository.asset_checks_defs_by_key[key].get_spec_for_check_key(key)
+        for key in repository.asset_checks_defs_by_key
+        if key.name == "gate"
+    }
+    assert set(gates) == set(SUITES)
+    assert all(spec.blocking for spec in gates.values())
+
+
+def test_only_network_steps_are_retried(repository):
+    for definition in repository.assets_defs_by_key.values():
+        policy = definition.op.retry_policy
+        is_ingest = all(key.path[0] == "raw" for key in definition.keys)
+        assert (policy is not None) == is_ingest, definition.keys
+
+
+def test_writers_queue_in_the_warehouse_pool_and_training_in_the_gpu_pool(repository):
+    pools = {
+        key.to_user_string(): definition.op.pool
+        for key, definition in repository.assets_defs_by_key.items()
+    }
+    assert pools["models/registry"] == "gpu"
+    assert pools["raw/ohlcv"] == pools["features/daily"] == pools["forecasts/risk"] == "warehouse"
+
+
+def test_jobs_and_schedules(repository):
+    schedules = {schedule.name: schedule for schedule in repository.schedule_defs}
+    assert schedules["daily_at_decision_time"].cron_schedule == "30 0 * * *"
+    assert schedules["weekly_retrain"].cron_schedule == "30 2 * * 1"
+    assert all(schedule.execution_timezone == "UTC" for schedule in schedules.values())
+    assert {"daily", "retrain"} <= set(repository.job_names)

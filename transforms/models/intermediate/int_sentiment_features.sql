@@ -1,0 +1,90 @@
+{%- set signals = (
+    'fear_greed', 'news_positive', 'news_neutral', 'news_negative', 'headline_tone', 'headline_count', 'social_volume'
+) %}
+
+with asset_days as (
+    select asset, as_of
+    from {{ ref('int_asset_days') }}
+    where wanted
+),
+
+series as (
+    select * from {{ ref('int_signals_as_of') }}
+    where modality = 'sentiment'
+),
+
+chosen as (
+    select * from series
+    where {{ is_fresh('sentiment') }}
+    qualify
+        row_number() over (partition by asset, as_of, signal order by preference asc, newest_day desc, series asc) = 1
+),
+
+wide as (
+    select
+        asset,
+        as_of,
+        {%- for signal in signals %}
+        arg_max(chosen, newest_day) filter (where signal = '{{ signal }}') as {{ signal }}
+        {%- if not loop.last %},{% endif %}
+        {%- endfor %}
+    from chosen
+    group by asset, as_of
+),
+
+market as (
+    select
+        as_of,
+        fear_greed.value / 100 as fear_greed,
+        (fear_greed.value - fear_greed.value_7d_before) / 100 as fear_greed_change_7d,
+        case
+            when news_positive.newest_day = news_negative.newest_day
+                then news_positive.value
+                + news_negative.value
+                + case when news_neutral.newest_day = news_positive.newest_day then news_neutral.value else 0 end
+        end as news_count,
+        case when news_count = 0 then 0 else (news_positive.value - news_negative.value) / news_count end as news_tone,
+        ln(1 + news_count) as news_count_log,
+        headline_tone.value as headline_tone,
+        ln(1 + headline_count.value) as headline_count_log,
+        social_volume
+    from wide
+    where asset = 'MARKET'
+),
+
+ages as (
+    select as_of, asset, min(age_days) as age_days
+    from series
+    group by as_of, asset
+),
+
+-- A coin without a series of its own reads the market's, else Bitcoin's: attention to crypto as a whole.
+social as (
+    select
+        asset_days.asset,
+        asset_days.as_of,
+        coalesce(own.social_volume, market.social_volume, bitcoin.social_volume) as social_volume
+    from asset_days
+    left join wide as own using (asset, as_of)
+    left join market using (as_of)
+    left join wide as bitcoin on asset_days.as_of = bitcoin.as_of and bitcoin.asset = 'BTC'
+)
+
+select
+    asset_days.asset,
+    asset_days.as_of,
+    market.fear_greed,
+    market.fear_greed_change_7d,
+    market.news_tone,
+    market.news_count_log,
+    market.headline_tone,
+    market.headline_count_log,
+    ln(1 + social.social_volume.value) - ln(1 + social.social_volume.value_7d_before) as social_volume_change_7d,
+    least(own_ages.age_days, market_ages.age_days, bitcoin_ages.age_days) as sentiment_age_days,
+    market.as_of is null and social.social_volume is null as sentiment_missing
+from asset_days
+left join market using (as_of)
+left join social using (asset, as_of)
+left join ages as own_ages on asset_days.as_of = own_ages.as_of and asset_days.asset = own_ages.asset
+left join ages as market_ages on asset_days.as_of = market_ages.as_of and market_ages.asset = 'MARKET'
+left join ages as bitcoin_ages on asset_days.as_of = bitcoin_ages.as_of and bitcoin_ages.asset = 'BTC'
