@@ -32,11 +32,10 @@ def run(
         )
         mask = (torch.rand(1, length, generator=generator) > 0.1).to(options.device)
         expected, _ = softmax_attention_reference(query, key, value, mask)
-        reference = _milliseconds(
-            lambda: softmax_attention_reference(query, key, value, mask), options
-        )  # noqa: B023
+        inputs = (query, key, value, mask)
+        reference = _milliseconds(softmax_attention_reference, inputs, options)
         for name, kernel in KERNELS.items():
-            ours = _milliseconds(lambda: kernel(query, key, value, mask), options)  # noqa: B023
+            ours = _milliseconds(kernel, inputs, options)
             error = float((kernel(query, key, value, mask) - expected).abs().max())
             rows.append([name, length, ours, reference, reference / ours, error])
     figures = {
@@ -58,14 +57,14 @@ def run(
     ]
 
 
-def _milliseconds(action: Any, options: argparse.Namespace) -> float:
+def _milliseconds(action: Any, inputs: tuple[Any, ...], options: argparse.Namespace) -> float:
     times = []
     with torch.inference_mode():
         for _ in range(options.repeats + 2):
             if options.device == "cuda":
                 torch.cuda.synchronize()
             started = time.perf_counter()
-            action()
+            action(*inputs)
             if options.device == "cuda":
                 torch.cuda.synchronize()
             times.append(1000 * (time.perf_counter() - started))

@@ -80,7 +80,7 @@ class Forecasts:
         bad = given & ~(np.isfinite(self.variance) & (self.variance > 0))
         if bad.any():
             raise ValueError(
-                f"{self.model}: variance {self.variance[bad][0]!r} for {self._where(bad)}: expected > 0"
+                f"{self.model}: variance {self.variance[bad][0]} for {self._where(bad)}: expected > 0"
             )
         steps = np.diff(self.log_quantiles, axis=-1)
         crossing = given & ~(

@@ -40,9 +40,9 @@ def ensure_manifest(settings: Settings) -> dict[str, Any]:
     newest = max(file.stat().st_mtime for file in TRANSFORMS_DIR.rglob("*") if _is_source(file))
     if not path.exists() or path.stat().st_mtime < newest:
         settings.dbt_target_dir.mkdir(parents=True, exist_ok=True)
-        with Warehouse(settings).lock():
+        with Warehouse(settings).lock() as lock:
             if not path.exists() or path.stat().st_mtime < newest:
-                _run(settings, ["parse"])
+                _run(settings, ["parse"], lock)
                 path.touch()
     return dict(json.loads(path.read_text()))
 
@@ -69,9 +69,10 @@ def build(
     to_as_of: date,
     assets: tuple[str, ...],
     *,
+    lock: int,
     full_refresh: bool = False,
 ) -> list[DbtResult]:
-    """Build every model for the range and run its data tests. The caller holds the warehouse lock.
+    """Build every model for the range and run its data tests, under the warehouse lock that the caller holds as descriptor ``lock``.
 
     Raises ``DbtError`` when a model fails; failed data tests are in the results.
     """
@@ -87,7 +88,7 @@ def build(
         arguments.append("--full-refresh")
     results_path = settings.dbt_target_dir / "run_results.json"
     results_path.unlink(missing_ok=True)
-    output = _run(settings, arguments, may_fail=True)
+    output = _run(settings, arguments, lock, may_fail=True)
     if not results_path.exists():
         raise DbtError(f"dbt stopped before it ran anything:\n{output[-4000:]}")
     results = [
@@ -114,9 +115,11 @@ def build(
     return results
 
 
-def _run(settings: Settings, arguments: list[str], *, may_fail: bool = False) -> str:
+def _run(settings: Settings, arguments: list[str], lock: int, *, may_fail: bool = False) -> str:
     command = [
         sys.executable,
+        "-W",
+        "ignore::RuntimeWarning:runpy",
         "-m",
         "dbt.cli.main",
         "--no-use-colors",

@@ -6,12 +6,17 @@ days is one run and not N.
 
 from __future__ import annotations
 
+import warnings
 from datetime import date, datetime
 
 import dagster as dg
 
 from orchestration.platform import Platform
 from orchestration.settings import Settings
+
+# Backfill policies and partitioned checks are marked beta and preview in the pinned Dagster; a line per asset helps nobody.
+for _category in (dg.BetaWarning, dg.PreviewWarning):
+    warnings.filterwarnings("ignore", category=_category)
 
 RANGE_START_TAG = "dagster/asset_partition_range_start"
 RANGE_END_TAG = "dagster/asset_partition_range_end"

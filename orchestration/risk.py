@@ -39,7 +39,9 @@ def risk_rows(
     forecasts = _forecasts(connection, settings, first, last)
     parts = []
     for block in blocks:
-        state = artifacts.load(str(settings.artifacts_dir / block.artifact_uri), block.artifact_hash)
+        state = artifacts.load(
+            str(settings.artifacts_dir / block.artifact_uri), block.artifact_hash
+        )
         tails = {
             (asset, int(horizon)): TailFit.from_dict(tail)
             for asset, by_horizon in state.meta["tail"].items()
@@ -101,5 +103,7 @@ def _forecasts(
     )
     rows = rows.join(spread, on=["as_of", "asset", "horizon"])
     width = interval_width(2 * np.log(rows["q05"].to_numpy()), 2 * np.log(rows["q95"].to_numpy()))
-    found = uncertainty(rows["spread"].to_numpy(), width, rows["age"].to_numpy(), np.zeros(len(rows)))
+    found = uncertainty(
+        rows["spread"].to_numpy(), width, rows["age"].to_numpy(), np.zeros(len(rows))
+    )
     return rows.assign(uncertainty=found.score)

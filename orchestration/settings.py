@@ -86,7 +86,9 @@ class Settings(BaseModel):
     )
     max_leverage: float = Field(3.0, gt=0, description="cap of the advised leverage")
     es_budget: float = Field(
-        0.10, gt=0, description="most of the capital that ES 97.5 % of the leveraged position may take"
+        0.10,
+        gt=0,
+        description="most of the capital that ES 97.5 % of the leveraged position may take",
     )
     simulated_start: date = Field(date(2022, 1, 1), description="first day of the simulated market")
     demo_as_of: date = Field(date(2024, 6, 30), description="last day of `volcast demo`")

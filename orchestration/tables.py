@@ -224,6 +224,10 @@ SCORES = OutputTable(
         "covered_80": ("BOOLEAN", "realised value inside [q10, q90]"),
         "covered_98": ("BOOLEAN", "realised value inside [q01, q99]"),
         "horizon_return": ("DOUBLE", "log return over D+1 .. D+h"),
+        **{
+            f"var_{level}": ("DOUBLE", "forecast VaR of a long position at that level")
+            for level in _LEVELS
+        },
         "var_95_breach": ("BOOLEAN", "loss of a long position beyond VaR 95 %"),
         "var_975_breach": ("BOOLEAN", "loss of a long position beyond VaR 97.5 %"),
         "var_99_breach": ("BOOLEAN", "loss of a long position beyond VaR 99 %"),

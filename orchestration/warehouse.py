@@ -53,8 +53,12 @@ class Warehouse:
     # -- opening ---------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def lock(self, *, shared: bool = False) -> Iterator[None]:
-        """Hold the lock file; exclusive unless ``shared``. The kernel frees it when its holder dies, however it dies."""
+    def lock(self, *, shared: bool = False) -> Iterator[int]:
+        """Hold the lock file; exclusive unless ``shared``; yields its descriptor.
+
+        The kernel frees it when its last holder dies, however it dies. A child process that writes is given the descriptor, so that
+        the lock outlives a parent that is killed before it.
+        """
         path = self.settings.warehouse_path.with_suffix(".lock")
         path.parent.mkdir(parents=True, exist_ok=True)
         deadline = time.monotonic() + self.settings.lock_timeout_seconds
@@ -72,7 +76,7 @@ class Warehouse:
                             "(see `volcast status`), or raise VOLCAST_LOCK_TIMEOUT_SECONDS"
                         ) from None
                     time.sleep(_POLL_SECONDS)
-            yield
+            yield handle.fileno()
 
     @contextmanager
     def write(self) -> Iterator[duckdb.DuckDBPyConnection]:

@@ -37,8 +37,8 @@ def population_stability_index(sample: Floats, reference: Floats) -> float:
     return max(index - len(edges) * (1.0 / len(sample) + 1.0 / len(reference)), 0.0)
 
 
-def drifted_columns(columns: tuple[str, ...]) -> FrameMeasure:
-    """Number of ``columns`` whose PSI against the reference is over ``SHIFT``; the detail names them."""
+def drifted_columns(columns: tuple[str, ...], shift: float = SHIFT) -> FrameMeasure:
+    """Number of ``columns`` whose PSI against the reference is over ``shift``; the detail names them."""
 
     def measure(evidence: Evidence) -> Measurement | str:
         reference = evidence.reference
@@ -55,7 +55,7 @@ def drifted_columns(columns: tuple[str, ...]) -> FrameMeasure:
         known = {column: value for column, value in index.items() if np.isfinite(value)}
         if not known:
             return f"no column with {LEAST_ROWS} values in both frame and reference"
-        drifted = sorted((c for c in known if known[c] > SHIFT), key=lambda c: -known[c])
+        drifted = sorted((c for c in known if known[c] > shift), key=lambda c: -known[c])
         detail = listing([f"{column} (PSI {known[column]:.2f})" for column in drifted])
         return Measurement(len(drifted), detail or f"{len(known)} columns compared")
 

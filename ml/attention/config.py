@@ -47,7 +47,11 @@ class AttentionConfig:
                 raise ValueError(
                     f"attention config key {key!r} is unknown{hint} Known: {', '.join(sorted(known))}"
                 )
-        own = {key: _checked(key, config[key], default) for key, default in OWN.items() if key in config}
+        own = {
+            key: _checked(key, config[key], default)
+            for key, default in OWN.items()
+            if key in config
+        }
         return cls(
             tokens=_part(TokenConfig, config),
             network=_part(NetworkConfig, config),
@@ -61,7 +65,9 @@ class AttentionConfig:
         flat: dict[str, Any] = {key: getattr(self, key) for key in OWN}
         for name in PARTS:
             flat |= asdict(getattr(self, name))
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in flat.items()}
+        return {
+            key: list(value) if isinstance(value, tuple) else value for key, value in flat.items()
+        }
 
 
 PARTS: dict[str, type[Any]] = {
@@ -79,7 +85,11 @@ def _names(part: type[Any]) -> list[str]:
 
 def _part(part: type[Part], config: Mapping[str, Any]) -> Part:
     default = part()
-    given = {key: _checked(key, config[key], getattr(default, key)) for key in _names(part) if key in config}
+    given = {
+        key: _checked(key, config[key], getattr(default, key))
+        for key in _names(part)
+        if key in config
+    }
     return part(**given)
 
 
@@ -93,7 +103,9 @@ def _checked(key: str, value: Any, default: Any) -> Any:
         good = isinstance(value, int | float)
         value = float(value) if good else value
     elif isinstance(default, tuple):
-        good = isinstance(value, list | tuple) and all(isinstance(item, int | float) for item in value)
+        good = isinstance(value, list | tuple) and all(
+            isinstance(item, int | float) for item in value
+        )
         value = tuple(float(item) for item in value) if good else value
     else:
         good = isinstance(value, str)

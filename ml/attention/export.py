@@ -34,7 +34,9 @@ def export_graph(
     than `tolerance`.
     """
     if len(example) < 2:
-        raise ValueError(f"example of {len(example)} forecasts: expected at least 2, so that B stays free")
+        raise ValueError(
+            f"example of {len(example)} forecasts: expected at least 2, so that B stays free"
+        )
     single = single_precision(example)
     graph_input = (single.inputs, single.mask, single.anchor)
     batch = Dim("batch", min=1)
@@ -44,7 +46,9 @@ def export_graph(
         program = torch.export.export(module, graph_input, dynamic_shapes=shapes)
     found = departure(program, forecaster, example)
     if not found <= tolerance:
-        raise ExportError(f"exported graph departs from the model by {found:.3g}: expected at most {tolerance:g}")
+        raise ExportError(
+            f"exported graph departs from the model by {found:.3g}: expected at most {tolerance:g}"
+        )
     return program
 
 
@@ -52,7 +56,9 @@ def departure(program: ExportedProgram, forecaster: ResidualForecaster, batch: T
     """Largest absolute difference of a log variance or log quantile between graph and eager model."""
     single = single_precision(batch)
     with torch.no_grad():
-        exported: tuple[Tensor, Tensor] = program.module()(single.inputs, single.mask, single.anchor)
+        exported: tuple[Tensor, Tensor] = program.module()(
+            single.inputs, single.mask, single.anchor
+        )
         eager: tuple[Tensor, Tensor] = forecaster(batch.inputs, batch.mask, batch.anchor)
     return max(
         float((left.double() - right.cpu().double()).abs().max())

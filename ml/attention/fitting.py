@@ -55,12 +55,19 @@ class Fitted:
     scaler: Scaler
     forecaster: ResidualForecaster
     selection: Selection
-    window_variance: FloatArray  # (T, N, H): forecasts that did not see their own target through the anchor
+    window_variance: (
+        FloatArray  # (T, N, H): forecasts that did not see their own target through the anchor
+    )
     record: dict[str, Any]  # JSON: blocks, losses, histories
 
 
 def fit(
-    panel: Panel, first: int, config: AttentionConfig, seed: int, device: str, progress: Progress | None
+    panel: Panel,
+    first: int,
+    config: AttentionConfig,
+    seed: int,
+    device: str,
+    progress: Progress | None,
 ) -> Fitted:
     """Fit on rows first .. T-1 of `panel`, which ends on the training day; earlier rows are history only."""
     start = _block_start(panel, first, config)
@@ -115,7 +122,9 @@ def fit(
     return Fitted(scaler, assemble(networks, base, selection), selection, window_variance, record)
 
 
-def assemble(networks: list[AttentionNetwork], base: FloatArray, selection: Selection) -> ResidualForecaster:
+def assemble(
+    networks: list[AttentionNetwork], base: FloatArray, selection: Selection
+) -> ResidualForecaster:
     """The forecaster in double precision and evaluation mode: a block of days then gives a single day's numbers."""
     parts = (base, selection.shrinkage, selection.quantile_shrinkage, selection.shift)
     return ResidualForecaster(networks, *(torch.tensor(part) for part in parts)).double().eval()
@@ -127,7 +136,9 @@ def empty_network(config: AttentionConfig, scaler: Scaler) -> AttentionNetwork:
     return AttentionNetwork(config.network, shapes, len(HORIZONS), len(QUANTILE_LEVELS))
 
 
-def _network(config: AttentionConfig, scaler: Scaler, base: FloatArray, seed: int) -> AttentionNetwork:
+def _network(
+    config: AttentionConfig, scaler: Scaler, base: FloatArray, seed: int
+) -> AttentionNetwork:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = empty_network(config, scaler)
@@ -141,28 +152,34 @@ def _network_seed(seed: int, index: int) -> int:
 
 def _block_start(panel: Panel, first: int, config: AttentionConfig) -> int:
     """First row of the validation block: the newest share of the days on which any coin can be forecast."""
-    here = (price_share(panel, config.tokens) >= config.tokens.min_price_share).any(axis=1)
-    usable = np.flatnonzero(here[first:]) + first
+    share = price_share(panel, config.tokens).max(axis=1)
+    usable = np.flatnonzero(share[first:] >= config.tokens.min_price_share) + first
     if len(usable) == 0:
         return len(panel.days) - 1
     n_days = len(panel.days) - int(usable[0])
-    return max(first + 1, len(panel.days) - int(np.ceil(config.selection.validation_share * n_days)))
+    return max(
+        first + 1, len(panel.days) - int(np.ceil(config.selection.validation_share * n_days))
+    )
 
 
 def _blocks(panel: Panel, first: int, start: int, config: AttentionConfig) -> tuple[Block, Block]:
     """Training samples (rows first .. start-1) and validation samples (rows start .. T-1)."""
     before: date = panel.days[start - 1].item()
     held_days, held_variance = cross_fitted_variance(panel, before, {"window_days": start - first})
-    anchor = np.full((len(panel.days), len(panel.assets), len(HORIZONS)), np.nan)
-    anchor[panel.rows(held_days.tolist())] = np.log(held_variance)
+    held_out = np.full((len(panel.days), len(panel.assets), len(HORIZONS)), np.nan)
+    held_out[panel.rows(held_days.tolist())] = held_variance
     selection_anchor = HarxCal()
     selection_anchor.fit(panel, before, {"window_days": start - first}, 0)
-    anchor[start:] = np.log(selection_anchor.forecast(panel, panel.days[start:].tolist()).variance)
+    fitted = selection_anchor.forecast(panel, panel.days.tolist()).variance
+    # Where there is no held-out forecast the anchor's fit knew no target of that row: its own forecast is one.
+    anchor = np.log(np.where(np.isfinite(held_out), held_out, fitted))
     target = np.full_like(anchor, np.nan)
     for column, horizon in enumerate(HORIZONS):
         ahead = panel.target(horizon)
         target[..., column] = np.log(np.where(ahead > 0, ahead, np.nan))
-        target[max(0, start - horizon) : start, :, column] = np.nan  # the purge: ends on start or later
+        target[max(0, start - horizon) : start, :, column] = (
+            np.nan
+        )  # the purge: ends on start or later
     usable = price_share(panel, config.tokens) >= config.tokens.min_price_share
     usable &= np.isfinite(anchor).all(axis=-1) & np.isfinite(target).any(axis=-1)
     row = np.arange(len(panel.days))[:, None]

@@ -28,7 +28,9 @@ def softmax_attention_weights(query: Tensor, key: Tensor, key_mask: Tensor) -> T
     Returns (batch, head, query, token); rows sum to 1, masked tokens are exactly 0.
     Source: Vaswani et al. (2017), equation 1.
     """
-    logits = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])  # (batch, head, query, token)
+    logits = (
+        query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
+    )  # (batch, head, query, token)
     allowed = key_mask[:, None, None, :]  # (batch, 1, 1, token)
     weights = torch.softmax(logits.masked_fill(~allowed, -math.inf), dim=-1)
     return weights.masked_fill(~allowed, 0.0)  # a row without any key: softmax gives NaN, we give 0

@@ -42,7 +42,9 @@ class AttentionMaps:
     present: NDArray[np.bool_]  # (D, N, token)
     scale: tuple[str, ...]  # (token,) 'forecast' | 'daily' | 'hourly' | 'context'
     modality: tuple[str, ...]  # (token,) 'calendar', 'price', or the context's own
-    lag_days: NDArray[np.float64]  # (D, N, token) from the token's end to the end of as_of; NaN = unknown
+    lag_days: NDArray[
+        np.float64
+    ]  # (D, N, token) from the token's end to the end of as_of; NaN = unknown
     span_days: NDArray[np.float64]  # (token,) length of the interval that a token covers
 
     def token_time(self) -> NDArray[np.datetime64]:
@@ -76,8 +78,8 @@ class AttentionMaps:
         return pd.DataFrame(columns)[list(MAP_COLUMNS)]
 
 
-def _labels(codes: NDArray[np.int32], names: tuple[str, ...]) -> pd.Categorical:
+def _labels(codes: NDArray[np.int32], names: tuple[str, ...]) -> pd.Categorical[str]:
     """Repeated strings as codes: a month of 20 coins stays small."""
     unique = list(dict.fromkeys(names))
     position = np.array([unique.index(name) for name in names], dtype=np.int32)
-    return pd.Categorical.from_codes(position[codes], categories=unique)
+    return pd.Categorical.from_codes(position[codes], categories=pd.Index(unique))

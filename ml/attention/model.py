@@ -135,7 +135,7 @@ class AttentionModel:
         anchor, status = self._anchor(panel, as_of)
         with torch.no_grad():
             for position, column, batch in self._batches(panel, rows, anchor):
-                point, quantiles = self._fit().forecaster(batch.inputs, batch.mask, batch.anchor)
+                point, quantiles = self.forecaster(batch.inputs, batch.mask, batch.anchor)
                 log_variance[position, column] = point.cpu().numpy()
                 log_quantiles[position, column] = quantiles.cpu().numpy()
         return Forecasts(
@@ -155,7 +155,7 @@ class AttentionModel:
         config = self._fit().config
         counts = config.tokens.token_counts()
         total = sum(counts.values())
-        heads = config.network.n_heads * len(self._fit().forecaster.networks)
+        heads = config.network.n_heads * len(self.forecaster.networks)
         grid = (len(rows), len(panel.assets))
         weights = np.full((*grid, config.network.n_layers, heads, total), np.nan)
         present = np.zeros((*grid, total), dtype=bool)
@@ -178,12 +178,18 @@ class AttentionModel:
             assets=panel.assets,
             weights=weights,
             present=present,
-            scale=tuple(_SCALES.get(group, "context") for group, n in counts.items() for _ in range(n)),
+            scale=tuple(
+                _SCALES.get(group, "context") for group, n in counts.items() for _ in range(n)
+            ),
             modality=tuple(
-                "price" if group in PRICE_GROUPS else group for group, n in counts.items() for _ in range(n)
+                "price" if group in PRICE_GROUPS else group
+                for group, n in counts.items()
+                for _ in range(n)
             ),
             lag_days=lag,
-            span_days=np.array([spans.get(group, 1.0) for group, n in counts.items() for _ in range(n)]),
+            span_days=np.array(
+                [spans.get(group, 1.0) for group, n in counts.items() for _ in range(n)]
+            ),
         )
 
     @property
@@ -194,6 +200,11 @@ class AttentionModel:
     def always_present(self) -> tuple[str, ...]:
         return ("calendar", *PRICE_GROUPS)
 
+    @property
+    def forecaster(self) -> ResidualForecaster:
+        """The fitted function of tokens and anchor, in double precision."""
+        return self._fit().forecaster
+
     def encode(self, panel: Panel, as_of: Sequence[date]) -> TokenBatch:
         """Tokens of every forecast that is not refused, day by day in the panel's order of coins."""
         rows = panel.rows(as_of)
@@ -203,16 +214,16 @@ class AttentionModel:
 
     def forward_tokens(self, batch: TokenBatch) -> Tensor:
         """Log variance (B, H), differentiable in the tokens; the anchor is held fixed."""
-        point: Tensor = self._fit().forecaster(batch.inputs, batch.mask, batch.anchor)[0]
+        point: Tensor = self.forecaster(batch.inputs, batch.mask, batch.anchor)[0]
         return point
 
     def attention_layers(self, batch: TokenBatch) -> list[Tensor]:
         """Weights per layer, (B, head, query, token); the last layer has the forecast token's row only."""
-        return self._fit().forecaster.attention(batch.inputs, batch.mask)
+        return self.forecaster.attention(batch.inputs, batch.mask)
 
     def residual_weight(self) -> FloatArray:
         """(H,) the shrinkage factors; all 0 when no network was trained."""
-        return np.asarray(self._fit().forecaster.shrinkage.cpu().numpy(), dtype=np.float64)
+        return np.asarray(self.forecaster.shrinkage.cpu().numpy(), dtype=np.float64)
 
     def _fit(self) -> _Fit:
         if self._fitted is None:
@@ -288,7 +299,9 @@ class AttentionModel:
             raise ValueError(f"state of model {state.meta['model']!r}: expected {model.name!r}")
         config = AttentionConfig.from_mapping(state.meta["config"])
         tensors = state.tensors
-        anchor_tensors = {k.removeprefix(ANCHOR): v for k, v in tensors.items() if k.startswith(ANCHOR)}
+        anchor_tensors = {
+            k.removeprefix(ANCHOR): v for k, v in tensors.items() if k.startswith(ANCHOR)
+        }
         scaler = Scaler.from_tensors(tensors)
         networks = [empty_network(config, scaler) for _ in range(state.meta["networks"])]
         for index, network in enumerate(networks):
@@ -302,7 +315,11 @@ class AttentionModel:
             )
         calibrated = tensors["calibrated"].astype(bool)
         selection = Selection(
-            tensors["shrinkage"], tensors["quantile_shrinkage"], tensors["shift"], np.zeros(0), calibrated
+            tensors["shrinkage"],
+            tensors["quantile_shrinkage"],
+            tensors["shift"],
+            np.zeros(0),
+            calibrated,
         )
         model._fitted = _Fit(
             config=config,

@@ -30,7 +30,7 @@ class NetworkConfig:
     n_heads: int = 4  # attention heads per layer; must divide d_model
     n_layers: int = 2  # attention layers; the last one is computed for the forecast token only
     mlp_ratio: int = 2  # hidden width of a layer's MLP, in multiples of d_model
-    dropout: float = 0.1  # on each layer's attention and MLP output, while training
+    dropout: float = 0.2  # on each layer's attention and MLP output, while training
     kernel: str = "softmax"  # attention kernel, by name (ml/attention/kernels.py)
     residual_cap: float = 0.35  # largest |log forecast - log anchor|; 0.35 is a factor of 1.42
 
@@ -67,7 +67,8 @@ class SelfAttention(nn.Module):
         self.output = nn.Linear(config.d_model, config.d_model)
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)  # (batch, head, token, d_head)
+        heads = x.view(*x.shape[:2], self.n_heads, -1)  # (batch, token, head, d_head)
+        return heads.transpose(1, 2)  # (batch, head, token, d_head)
 
     def forward(self, queries: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
         key, value = (self._split(part) for part in self.key_value(tokens).chunk(2, dim=-1))
@@ -123,9 +124,13 @@ class AttentionNetwork(nn.Module):
         super().__init__()
         first = next(iter(shapes.values()))
         if first.tokens != 1:
-            raise ValueError(f"the first token group has {first.tokens} tokens: expected 1, the forecast token")
+            raise ValueError(
+                f"the first token group has {first.tokens} tokens: expected 1, the forecast token"
+            )
         if levels % 2 == 0:
-            raise ValueError(f"{levels} quantile levels: expected an odd number, the median among them")
+            raise ValueError(
+                f"{levels} quantile levels: expected an odd number, the median among them"
+            )
         self.config = config
         self.groups = tuple(shapes)
         self.horizons, self.levels = horizons, levels
@@ -168,7 +173,7 @@ class AttentionNetwork(nn.Module):
             x = layer(x, mask, self._queries(index, x.shape[1]))
         forecast_token = self.norm(x[:, 0])  # (batch, d_model)
         residual = self.config.residual_cap * torch.tanh(self.residual_head(forecast_token))
-        raw = self.quantile_head(forecast_token).unflatten(-1, (self.horizons, self.levels))
+        raw = self.quantile_head(forecast_token).view(-1, self.horizons, self.levels)
         return residual, monotone_quantiles(raw)
 
     def attention(self, inputs: Mapping[str, Tensor], mask: Tensor) -> list[Tensor]:
@@ -222,7 +227,9 @@ class ResidualForecaster(nn.Module):
         self.register_buffer("quantile_shrinkage", quantile_shrinkage)
         self.register_buffer("shift", shift)
 
-    def forward(self, inputs: Mapping[str, Tensor], mask: Tensor, anchor: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, inputs: Mapping[str, Tensor], mask: Tensor, anchor: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """anchor (batch, H) log variance -> log variance (batch, H) and its log quantiles (batch, H, Q)."""
         outputs = [network(inputs, mask) for network in self.networks]
         residual = torch.stack([output[0] for output in outputs]).mean(0)

@@ -24,14 +24,21 @@ class SelectionConfig:
     min_training_days: int = 180  # with fewer training days the forecast is the anchor alone
     min_validation_days: int = 30  # likewise
     shrinkage_steps: int = 10  # the grid of shrinkage factors is 0, 1/steps, ..., 1
-    min_gain_t: float = 1.0  # use the residual only if its QLIKE gain exceeds so many standard errors
-    calibration_min_points: int = 60  # a coin with fewer validation forecasts is not called calibrated
-    calibration_min_blocks: int = 8  # nor a horizon with fewer non-overlapping validation targets
+    min_gain_t: float = 0.5  # t of the validation QLIKE gain, below which the anchor is used
+    calibration_min_points: int = 60  # validation forecasts that a calibrated coin has at least
+    calibration_min_blocks: int = 8  # non-overlapping validation targets, likewise
 
     def __post_init__(self) -> None:
         if not 0 < self.validation_share <= 0.5:
-            raise ValueError(f"validation_share {self.validation_share}: expected a share in (0, 0.5]")
-        for name in ("min_training_days", "min_validation_days", "shrinkage_steps", "calibration_min_points"):
+            raise ValueError(
+                f"validation_share {self.validation_share}: expected a share in (0, 0.5]"
+            )
+        for name in (
+            "min_training_days",
+            "min_validation_days",
+            "shrinkage_steps",
+            "calibration_min_points",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)}: expected a positive integer")
         for name in ("min_gain_t", "calibration_min_blocks"):
@@ -57,19 +64,22 @@ class Selection:
 def qlike(log_target: FloatArray, log_forecast: FloatArray) -> FloatArray:
     """exp(e) - e - 1 with e = log target - log forecast; 0 = perfect."""
     error = log_target - log_forecast
-    return np.exp(error) - error - 1
+    loss: FloatArray = np.exp(error) - error - 1
+    return loss
 
 
 def pinball(log_target: FloatArray, log_quantiles: FloatArray, levels: FloatArray) -> FloatArray:
     """Mean over levels: (S,), (S, Q) -> (S,)."""
     under = log_target[:, None] - log_quantiles
-    return np.maximum(levels * under, (levels - 1) * under).mean(axis=1)
+    loss: FloatArray = np.maximum(levels * under, (levels - 1) * under)
+    return np.asarray(loss.mean(axis=1), dtype=np.float64)
 
 
 def daily_mean(values: FloatArray, day: NDArray[np.int64]) -> FloatArray:
     """Mean over coins on each day that has any, in order of days."""
     _, index = np.unique(day, return_inverse=True)
-    return np.bincount(index, values) / np.bincount(index)
+    means: FloatArray = np.divide(np.bincount(index, values), np.bincount(index))
+    return means
 
 
 def mean_t_statistic(series: FloatArray, horizon: int) -> float:
@@ -86,9 +96,19 @@ def mean_t_statistic(series: FloatArray, horizon: int) -> float:
 
 
 def choose_shrinkage(
-    target: FloatArray, anchor: FloatArray, residual: FloatArray, day: NDArray[np.int64], horizon: int, config: SelectionConfig
+    target: FloatArray,
+    anchor: FloatArray,
+    residual: FloatArray,
+    day: NDArray[np.int64],
+    horizon: int,
+    config: SelectionConfig,
 ) -> tuple[float, float]:
-    """(factor, t): the factor with the least validation QLIKE, 0 unless its gain is `min_gain_t` standard errors."""
+    """(factor, t): how much of the residual to use, and the t statistic of its gain over the anchor on the block.
+
+    The factor with the least QLIKE is shrunk by t^2 / (1 + t^2), the share of the gain that is not noise (the positive-part
+    rule of James and Stein, 1961, for one mean): a block of overlapping targets says little about long horizons. It is 0
+    below `min_gain_t`.
+    """
     base = qlike(target, anchor)
     losses = [float(qlike(target, anchor + factor * residual).mean()) for factor in config.grid]
     factor = float(config.grid[int(np.argmin(losses))])
@@ -96,7 +116,7 @@ def choose_shrinkage(
         return 0.0, 0.0
     gain = daily_mean(base - qlike(target, anchor + factor * residual), day)
     t = mean_t_statistic(gain, horizon)
-    return (factor, t) if t >= config.min_gain_t else (0.0, t)
+    return (factor * t**2 / (1 + t**2), t) if t >= config.min_gain_t else (0.0, t)
 
 
 def conformal_shift(target: FloatArray, quantiles: FloatArray, levels: FloatArray) -> FloatArray:

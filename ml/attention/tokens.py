@@ -65,7 +65,9 @@ DAILY_FIELDS = (
 HOURLY_FIELDS = ("log_return", "realized_variance", "high_low_range", "log_volume_ratio")
 GROUPS = ("calendar", "price_daily", "price_hourly", *CONTEXT_FIELDS)
 PRICE_GROUPS = ("price_daily", "price_hourly")
-CALENDAR_WIDTH = 9  # weekday of the first target day, one-hot; weekend share of the next 5 and 22 days
+CALENDAR_WIDTH = (
+    9  # weekday of the first target day, one-hot; weekend share of the next 5 and 22 days
+)
 
 
 @dataclass(frozen=True)
@@ -76,16 +78,18 @@ class TokenConfig:
     hourly_hours: int = 48  # hours of price history before the decision
     hourly_patch: int = 4  # hours in one hourly token; must divide hourly_hours
     min_price_share: float = 0.8  # share of daily price tokens below which a forecast is refused
-    clip_quantile: float = 0.005  # values are clipped at this quantile and its mirror, from training samples
-    min_group_samples: int = 250  # a modality or field with fewer training values than this is never read
-    use_revised_flows: bool = False  # read exchange flows that the provider revises later (a leak; see features.daily)
+    clip_quantile: float = 0.005  # training values are clipped at this quantile and its mirror
+    min_group_samples: int = 250  # a field with fewer training values than this is never read
+    use_revised_flows: bool = False  # read exchange flows that are revised later: a leak
 
     def __post_init__(self) -> None:
         for name in ("daily_tokens", "hourly_hours", "hourly_patch", "min_group_samples"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)}: expected a positive integer")
         if self.hourly_hours % self.hourly_patch:
-            raise ValueError(f"hourly_patch {self.hourly_patch}: must divide hourly_hours {self.hourly_hours}")
+            raise ValueError(
+                f"hourly_patch {self.hourly_patch}: must divide hourly_hours {self.hourly_hours}"
+            )
         if not 0 < self.min_price_share <= 1:
             raise ValueError(f"min_price_share {self.min_price_share}: expected a share in (0, 1]")
         if not 0 <= self.clip_quantile < 0.5:
@@ -112,7 +116,6 @@ class Tokens:
 
     values: dict[str, NDArray[np.float32]]  # group -> (S, tokens, fields), NaN = missing
     present: dict[str, NDArray[np.bool_]]  # group -> (S, tokens)
-    age_days: FloatArray  # (S, context groups), NaN = none
 
     def mask(self) -> NDArray[np.bool_]:
         """(S, token)"""
@@ -125,7 +128,9 @@ def _feature(panel: Panel, name: str) -> FloatArray:
     return np.full((len(panel.days), len(panel.assets)), np.nan) if found is None else found
 
 
-def _window(array: FloatArray, rows: NDArray[np.int64], assets: NDArray[np.int64], length: int) -> FloatArray:
+def _window(
+    array: FloatArray, rows: NDArray[np.int64], assets: NDArray[np.int64], length: int
+) -> FloatArray:
     """(T, N) -> (S, length): the rows up to and including each sample's own, oldest first; NaN before the panel."""
     index = rows[:, None] - np.arange(length - 1, -1, -1)  # (S, length)
     values = array[np.maximum(index, 0), assets[:, None]]
@@ -150,13 +155,14 @@ def price_present(panel: Panel) -> NDArray[np.bool_]:
     if "rv_d" not in panel.features:
         raise ValueError("the panel has no feature 'rv_d': expected the columns of features.daily")
     fresh = np.nan_to_num(_feature(panel, "price_age_days"), nan=0.0) == 0
-    return (panel.features["rv_d"] > 0) & fresh
+    return np.asarray((panel.features["rv_d"] > 0) & fresh, dtype=bool)
 
 
 def price_share(panel: Panel, config: TokenConfig) -> FloatArray:
     """(T, N): share of the daily price tokens that are there."""
     here = price_present(panel)
-    total = np.cumsum(np.vstack([np.zeros_like(here[:1]), here]), axis=0)  # (T + 1, N)
+    total: FloatArray = np.zeros((len(here) + 1, here.shape[1]))
+    total[1:] = np.cumsum(here, axis=0)
     stop = np.arange(1, len(here) + 1)
     return (total[stop] - total[np.maximum(stop - config.daily_tokens, 0)]) / config.daily_tokens
 
@@ -166,24 +172,24 @@ def make_tokens(
 ) -> Tokens:
     """Tokens of the samples (panel row, panel column); each reads rows up to its own only."""
     values: dict[str, NDArray[np.float32]] = {"calendar": _calendar(panel.days[rows])}
-    present = {"calendar": np.ones((len(rows), 1), dtype=bool)}
+    present: dict[str, NDArray[np.bool_]] = {"calendar": np.ones((len(rows), 1), dtype=bool)}
     daily, here, level = _daily_tokens(panel, rows, assets, config.daily_tokens)
     values["price_daily"], present["price_daily"] = daily, here
     values["price_hourly"] = _hourly_tokens(panel, rows, assets, config, level)
-    present["price_hourly"] = np.isfinite(values["price_hourly"]).any(axis=2)
-    ages = []
+    present["price_hourly"] = np.any(np.isfinite(values["price_hourly"]), axis=2)
     for group in CONTEXT_FIELDS:
         fields, age = _context_fields(panel, rows, assets, group, level, config.use_revised_flows)
-        present[group] = np.isfinite(fields).any(axis=1)[:, None]
+        present[group] = np.any(np.isfinite(fields), axis=1, keepdims=True)
         values[group] = np.column_stack([fields, np.log1p(age)])[:, None].astype(np.float32)
-        ages.append(age)
-    return Tokens(values=values, present=present, age_days=np.column_stack(ages))
+    return Tokens(values=values, present=present)
 
 
 def _calendar(days: NDArray[np.datetime64]) -> NDArray[np.float32]:
     """(S, 1, CALENDAR_WIDTH), from the date alone: the same for every coin."""
     number = days.astype("datetime64[D]").astype(np.int64)
-    weekday = (number[:, None] + np.arange(1, 23) + 3) % 7  # (S, 22), 0 = Monday; 1970-01-01 was a Thursday
+    weekday = (
+        number[:, None] + np.arange(1, 23) + 3
+    ) % 7  # (S, 22), 0 = Monday; 1970-01-01 was a Thursday
     weekend = weekday >= 5
     one_hot = weekday[:, :1] == np.arange(7)
     shares = [weekend[:, :5].mean(axis=1), weekend.mean(axis=1)]
@@ -196,9 +202,17 @@ def _daily_tokens(
     """Values (S, length, fields), presence (S, length) and the level, log mean RV of present tokens (S, 1)."""
     window = {
         name: _window(_feature(panel, name), rows, assets, length)
-        for name in ("rv_d", "return_d", "high_low_range_d", "log_volume_ratio_22d", "market_log_rv_d", "btc_rv_d")
+        for name in (
+            "rv_d",
+            "return_d",
+            "high_low_range_d",
+            "log_volume_ratio_22d",
+            "market_log_rv_d",
+            "btc_rv_d",
+        )
     }
-    present = _window(price_present(panel).astype(np.float64), rows, assets, length) == 1
+    fresh = _window(price_present(panel).astype(np.float64), rows, assets, length)
+    present = np.nan_to_num(fresh, nan=0.0).astype(bool)
     rv = window["rv_d"]
     level = _log(_row_mean(rv, present))  # (S, 1)
     over_sd = window["return_d"] / np.sqrt(np.where(rv > 0, rv, np.nan))
@@ -218,7 +232,11 @@ def _daily_tokens(
 
 
 def _hourly_tokens(
-    panel: Panel, rows: NDArray[np.int64], assets: NDArray[np.int64], config: TokenConfig, level: FloatArray
+    panel: Panel,
+    rows: NDArray[np.int64],
+    assets: NDArray[np.int64],
+    config: TokenConfig,
+    level: FloatArray,
 ) -> NDArray[np.float32]:
     """(S, tokens, patch * fields): the newest hours up to the end of the as_of day, hour by hour within a patch."""
     shape = (len(rows), config.hourly_tokens, config.hourly_patch * len(HOURLY_FIELDS))
@@ -259,7 +277,9 @@ def _context_fields(
         if name in LEVEL_FIELDS:
             column = _log(column**2 / 365) - level[:, 0]
         if name in REVISED_FLOWS and not use_revised_flows:
-            revised = np.nan_to_num(_feature(panel, "onchain_flows_revised")[rows, assets], nan=0.0) > 0
+            revised = (
+                np.nan_to_num(_feature(panel, "onchain_flows_revised")[rows, assets], nan=0.0) > 0
+            )
             column = np.where(revised, np.nan, column)
         columns.append(column)
     age = np.maximum(_feature(panel, f"{group}_age_days")[rows, assets], 0.0)
@@ -270,7 +290,9 @@ def _context_fields(
 class Scaler:
     """Clipping bounds, mean and sd per group and field, from training samples only."""
 
-    statistics: dict[str, FloatArray]  # group -> (5, fields): low, high, mean, sd, values seen in training
+    statistics: dict[
+        str, FloatArray
+    ]  # group -> (5, fields): low, high, mean, sd, values seen in training
 
     @classmethod
     def fit(cls, tokens: Tokens, config: TokenConfig) -> Scaler:
@@ -286,7 +308,10 @@ class Scaler:
     def shapes(self, config: TokenConfig) -> dict[str, TokenShape]:
         """What the network reads of each group: every field and its missing flag."""
         counts = config.token_counts()
-        return {group: TokenShape(counts[group], 2 * self.statistics[group].shape[1]) for group in GROUPS}
+        return {
+            group: TokenShape(counts[group], 2 * self.statistics[group].shape[1])
+            for group in GROUPS
+        }
 
     def apply(self, tokens: Tokens) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.bool_]]:
         """Scaled inputs, group -> (S, tokens, 2 * fields): values, then missing flags; and the token mask."""
@@ -296,10 +321,14 @@ class Scaler:
             values = tokens.values[group]
             known = np.isfinite(values) & (seen > 0)
             scaled = np.where(known, (np.clip(values, low, high) - mean) / sd, np.float32(0))
-            own = known[..., :-1] if group in CONTEXT_FIELDS else known  # an age alone is no information
+            own = (
+                known[..., :-1] if group in CONTEXT_FIELDS else known
+            )  # an age alone is no information
             here = tokens.present[group] & own.any(axis=2)
             flags = np.where(here[..., None], ~known, False)
-            inputs[group] = np.concatenate([scaled * here[..., None], flags], axis=2).astype(np.float32)
+            inputs[group] = np.concatenate([scaled * here[..., None], flags], axis=2).astype(
+                np.float32
+            )
             masks.append(here)
         return inputs, np.concatenate(masks, axis=1)
 
@@ -309,10 +338,14 @@ class Scaler:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, NDArray[np.generic]]) -> Scaler:
-        return cls({group: np.asarray(tensors[f"scaler.{group}"], dtype=np.float64) for group in GROUPS})
+        return cls(
+            {group: np.asarray(tensors[f"scaler.{group}"], dtype=np.float64) for group in GROUPS}
+        )
 
 
-def _field_statistics(column: FloatArray, config: TokenConfig) -> tuple[float, float, float, float, float]:
+def _field_statistics(
+    column: FloatArray, config: TokenConfig
+) -> tuple[float, float, float, float, float]:
     """(low, high, mean, sd, number of values); (0, 0, 0, 1, 0) for a field hardly ever there."""
     values = column[np.isfinite(column)]
     if len(values) < config.min_group_samples:
@@ -320,4 +353,10 @@ def _field_statistics(column: FloatArray, config: TokenConfig) -> tuple[float, f
     low, high = np.quantile(values, [config.clip_quantile, 1 - config.clip_quantile])
     clipped = np.clip(values, low, high)
     sd = float(clipped.std())
-    return float(low), float(high), float(clipped.mean()), sd if sd > 1e-8 else 1.0, float(len(values))
+    return (
+        float(low),
+        float(high),
+        float(clipped.mean()),
+        sd if sd > 1e-8 else 1.0,
+        float(len(values)),
+    )

@@ -12,13 +12,13 @@ that the network works without any of them. The seed is the only randomness; the
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ml.attention.network import AttentionNetwork
 
@@ -33,28 +33,39 @@ class TrainingConfig:
     batch_size: int = 256  # samples per step
     epochs: int = 25  # passes over the training block at most
     patience: int = 5  # epochs without a better validation loss before stopping
-    learning_rate: float = 1e-3  # peak; linear warm-up over the first epoch, then a cosine to zero
-    weight_decay: float = 0.05  # AdamW, on matrices only
+    learning_rate: float = 5e-4  # peak; linear warm-up over the first epoch, then a cosine to zero
+    weight_decay: float = 0.1  # AdamW, on matrices only
     gradient_clip: float = 1.0  # largest gradient norm
     modality_dropout: float = 0.2  # chance that a context token is masked in a training sample
     pinball_weight: float = 1.0  # of the quantile loss against QLIKE
     horizon_weights: tuple[float, ...] = (1.0, 1.0, 1.0)  # of horizons 1, 5 and 22
     half_life_days: float = 730.0  # a sample this old counts half
-    averaging_decay: float = 0.98  # of the exponential average of weights that is validated and kept; 0 = the last step
+    averaging_decay: float = 0.98  # a step, of the averaged weights that are kept; 0 = no averaging
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "epochs", "patience", "learning_rate", "gradient_clip", "half_life_days"):
+        for name in (
+            "batch_size",
+            "epochs",
+            "patience",
+            "learning_rate",
+            "gradient_clip",
+            "half_life_days",
+        ):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} {getattr(self, name)}: expected a positive number")
         for name in ("weight_decay", "pinball_weight"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} {getattr(self, name)}: expected a number >= 0")
         if not 0 <= self.modality_dropout < 1:
-            raise ValueError(f"modality_dropout {self.modality_dropout}: expected a share in [0, 1)")
+            raise ValueError(
+                f"modality_dropout {self.modality_dropout}: expected a share in [0, 1)"
+            )
         if not 0 <= self.averaging_decay < 1:
             raise ValueError(f"averaging_decay {self.averaging_decay}: expected a share in [0, 1)")
         if min(self.horizon_weights, default=-1) < 0 or sum(self.horizon_weights) <= 0:
-            raise ValueError(f"horizon_weights {self.horizon_weights}: expected numbers >= 0, not all 0")
+            raise ValueError(
+                f"horizon_weights {self.horizon_weights}: expected numbers >= 0, not all 0"
+            )
 
 
 @dataclass(frozen=True)
@@ -89,7 +100,18 @@ class Loss:
 
     def total(self, config: TrainingConfig) -> Tensor:
         weights = self.qlike.new_tensor(config.horizon_weights)
-        return ((self.qlike + config.pinball_weight * self.pinball) * weights).sum() / weights.sum()
+        return (self.by_horizon(config) * weights).sum() / weights.sum()
+
+    def by_horizon(self, config: TrainingConfig) -> Tensor:
+        return self.qlike + config.pinball_weight * self.pinball
+
+    def no_worse_than(self, other: Loss, config: TrainingConfig) -> Loss:
+        """This loss on horizons where it is the lower one, `other` elsewhere."""
+        better = self.by_horizon(config) < other.by_horizon(config)
+        return Loss(
+            torch.where(better, self.qlike, other.qlike),
+            torch.where(better, self.pinball, other.pinball),
+        )
 
 
 def sample_weights(age_days: Tensor, half_life_days: float) -> Tensor:
@@ -110,7 +132,9 @@ def loss_of(residual: Tensor, offsets: Tensor, samples: Samples, levels: Tensor)
     return Loss((weight * qlike).sum(0), (weight * pinball).sum(0))
 
 
-def predict(network: AttentionNetwork, samples: Samples, batch_size: int = 1024) -> tuple[Tensor, Tensor]:
+def predict(
+    network: AttentionNetwork, samples: Samples, batch_size: int = 1024
+) -> tuple[Tensor, Tensor]:
     """Residuals (S, H) and quantile offsets (S, H, Q), in evaluation mode and without gradients."""
     network.eval()
     parts = []
@@ -135,66 +159,92 @@ def train(
     """Train in place and leave the network at its best validation epoch; returns one record per epoch.
 
     levels (Q,): quantile levels. context_tokens: where tokens that may be dropped stand in the token order.
+    The best epoch has the least `selection_loss`: the validation loss where no horizon counts worse than it began, since
+    a horizon that the network harms will be given the anchor.
     """
     device = training.mask.device
-    shuffle = torch.Generator().manual_seed(seed)
-    drop = torch.Generator().manual_seed(seed + 1)
-    matrices = [p for p in network.parameters() if p.dim() > 1]
-    others = [p for p in network.parameters() if p.dim() <= 1]
-    optimiser = torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}],
-        lr=config.learning_rate,
-    )
+    optimiser = _optimiser(network, config)
     per_epoch = -(-len(training) // config.batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda step: _learning_rate(step, per_epoch, per_epoch * config.epochs)
     )
-    averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.averaging_decay))
+    averaged = copy.deepcopy(network)
+    shuffle = torch.Generator().manual_seed(seed)
+    drop = torch.Generator().manual_seed(seed + 1)
     history: list[dict[str, float]] = []
+    start = _validation_loss(averaged, validation, levels)
 
-    def record(epoch: int, train_loss: float) -> float:
-        loss = loss_of(*predict(averaged.module, validation), validation, levels)
-        metrics = {"epoch": float(epoch), "training_loss": train_loss}
-        metrics["validation_loss"] = float(loss.total(config))
-        metrics |= {f"validation_qlike_{k}": float(value) for k, value in enumerate(loss.qlike)}
+    def record(epoch: int, training_loss: float) -> float:
+        loss = _validation_loss(averaged, validation, levels)
+        metrics = {
+            "epoch": float(epoch),
+            "training_loss": training_loss,
+            "validation_loss": float(loss.total(config)),
+            "selection_loss": float(loss.no_worse_than(start, config).total(config)),
+            **{f"validation_qlike_{k}": float(value) for k, value in enumerate(loss.qlike)},
+        }
+        if not math.isfinite(metrics["validation_loss"]):
+            raise FloatingPointError(
+                f"validation loss {metrics['validation_loss']} in epoch {epoch}:"
+                f" lower learning_rate {config.learning_rate}"
+            )
         history.append(metrics)
         if progress is not None:
             progress(epoch, metrics)
-        return metrics["validation_loss"]
+        return metrics["selection_loss"]
 
-    with torch.no_grad():
-        start_loss = float(loss_of(*predict(network, training), training, levels).total(config))
-    best, best_epoch = record(0, start_loss), 0
-    best_state = _copy_of(averaged.module)
+    best = record(0, float(_validation_loss(network, training, levels).total(config)))
+    best_epoch, best_weights = 0, _copy_of(averaged)
+    steps = 0
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed + 2)  # the network's own dropout
         for epoch in range(1, config.epochs + 1):
             network.train()
             total = 0.0
-            for index in torch.randperm(len(training), generator=shuffle).split(config.batch_size):
+            for index in torch.randperm(len(training), generator=shuffle).split(config.batch_size):  # type: ignore[no-untyped-call]
                 batch = training.take(index.to(device))
                 mask = _drop_tokens(batch.mask, context_tokens, config.modality_dropout, drop)
-                loss = loss_of(*network(batch.inputs, mask), batch, levels).total(config)
+                residual, offsets = network(batch.inputs, mask)
+                loss = loss_of(residual, offsets, batch, levels).total(config)
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
                 torch.nn.utils.clip_grad_norm_(network.parameters(), config.gradient_clip)
                 optimiser.step()
                 schedule.step()
-                averaged.update_parameters(network)
+                steps += 1
+                _average_into(averaged, network, min(config.averaging_decay, steps / (steps + 10)))
                 total += float(loss.detach()) * len(index)
             current = record(epoch, total / len(training))
-            if not math.isfinite(current):
-                raise FloatingPointError(
-                    f"validation loss {current} in epoch {epoch}: lower learning_rate {config.learning_rate}"
-                )
             if current < best:
-                best, best_epoch = current, epoch
-                best_state = _copy_of(averaged.module)
+                best, best_epoch, best_weights = current, epoch, _copy_of(averaged)
             elif epoch - best_epoch >= config.patience:
                 break
-    network.load_state_dict(best_state)
+    network.load_state_dict(best_weights)
     network.eval()
     return history
+
+
+def _validation_loss(network: AttentionNetwork, samples: Samples, levels: Tensor) -> Loss:
+    residual, offsets = predict(network, samples)
+    return loss_of(residual, offsets, samples, levels)
+
+
+def _optimiser(network: AttentionNetwork, config: TrainingConfig) -> torch.optim.Optimizer:
+    """AdamW; biases and norms are not decayed."""
+    matrices = [p for p in network.parameters() if p.dim() > 1]
+    others = [p for p in network.parameters() if p.dim() <= 1]
+    groups = [
+        {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.learning_rate)
+
+
+def _average_into(averaged: AttentionNetwork, network: AttentionNetwork, decay: float) -> None:
+    """averaged = decay * averaged + (1 - decay) * network; the decay starts low, so the start is forgotten soon."""
+    with torch.no_grad():
+        for mean, current in zip(averaged.parameters(), network.parameters(), strict=True):
+            mean.lerp_(current, 1 - decay)
 
 
 def _copy_of(network: torch.nn.Module) -> dict[str, Tensor]:
@@ -214,6 +264,8 @@ def _drop_tokens(mask: Tensor, tokens: slice, share: float, generator: torch.Gen
         return mask
     mask = mask.clone()
     part = mask[:, tokens]
-    keep = torch.rand(part.shape, generator=generator) >= share  # drawn on the CPU: the same on every device
+    keep = (
+        torch.rand(part.shape, generator=generator) >= share
+    )  # drawn on the CPU: the same on every device
     mask[:, tokens] = part & keep.to(mask.device)
     return mask

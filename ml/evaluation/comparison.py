@@ -52,7 +52,7 @@ def diebold_mariano(loss: ArrayLike, benchmark_loss: ArrayLike, horizon: int = 1
 
     Sources: Diebold and Mariano (1995), JBES 13; Harvey, Leybourne and Newbold (1997), IJF 13, for the factor and t.
     """
-    difference = np.subtract(loss, benchmark_loss, dtype=np.float64).ravel()
+    difference = (np.asarray(loss, np.float64) - np.asarray(benchmark_loss, np.float64)).ravel()
     difference = difference[~np.isnan(difference)]
     n = len(difference)
     if n < fewest_days(horizon):

@@ -27,12 +27,12 @@ def qlike(realized: ArrayLike, forecast: ArrayLike) -> Floats:
 def squared_error(realized: ArrayLike, forecast: ArrayLike) -> Floats:
     """(y - f)^2 in variance units squared; 0 is perfect. Robust to a noisy proxy as QLIKE is, but ruled by the
     largest days."""
-    return np.asarray(np.square(np.subtract(realized, forecast)), dtype=np.float64)
+    return np.square(_difference(realized, forecast))
 
 
 def absolute_error(realized: ArrayLike, forecast: ArrayLike) -> Floats:
     """|y - f| in variance units; 0 is perfect. Minimised by the median, so it favours forecasts below the mean."""
-    return np.asarray(np.abs(np.subtract(realized, forecast)), dtype=np.float64)
+    return np.abs(_difference(realized, forecast))
 
 
 def log_error(realized: ArrayLike, forecast: ArrayLike) -> Floats:
@@ -66,6 +66,10 @@ def crps(realized: ArrayLike, quantiles: ArrayLike) -> Floats:
 def covered(realized: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> NDArray[np.bool_]:
     """Whether lower <= y <= upper; its mean should be the interval's nominal probability."""
     return np.asarray((np.asarray(realized) >= lower) & (np.asarray(realized) <= upper))
+
+
+def _difference(realized: ArrayLike, forecast: ArrayLike) -> Floats:
+    return np.asarray(np.asarray(realized, np.float64) - np.asarray(forecast, np.float64))
 
 
 def _positive(name: str, values: ArrayLike) -> Floats:

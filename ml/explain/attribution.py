@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from captum.attr import IntegratedGradients
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -32,7 +31,10 @@ class Attribution:
 
 
 def integrated_gradients(
-    forecaster: TokenForecaster, batch: TokenBatch, steps: int, horizons: Sequence[int] | None = None
+    forecaster: TokenForecaster,
+    batch: TokenBatch,
+    steps: int,
+    horizons: Sequence[int] | None = None,
 ) -> Attribution:
     """Of the log variance at each horizon, from the baseline where every value is its training mean.
 
@@ -49,10 +51,14 @@ def integrated_gradients(
         for horizon in wanted:
             total = log_variance[:, horizon].sum()
             gradients = torch.autograd.grad(total, list(moved.values()), retain_graph=True)
-            for index, (gradient, x) in enumerate(zip(gradients, batch.inputs.values(), strict=True)):
+            for index, (gradient, x) in enumerate(
+                zip(gradients, batch.inputs.values(), strict=True)
+            ):
                 by_group[:, index, horizon] += float(weight) * (gradient * x).flatten(1).sum(1)
     with torch.no_grad():
-        baseline = batch.with_inputs({group: torch.zeros_like(x) for group, x in batch.inputs.items()})
+        baseline = batch.with_inputs(
+            {group: torch.zeros_like(x) for group, x in batch.inputs.items()}
+        )
         change = forecaster.forward_tokens(batch) - forecaster.forward_tokens(baseline)
     error = (by_group.sum(dim=1) - change).abs() / change.abs().clamp_min(SMALLEST_CHANGE)
     wanted_mask = torch.zeros(batch.anchor.shape[1], dtype=torch.bool)
@@ -64,6 +70,8 @@ def integrated_gradients_reference(
     forecaster: TokenForecaster, batch: TokenBatch, steps: int, horizon: int
 ) -> FloatArray:
     """(B, G) for one horizon by captum, against which the fast path is tested."""
+    from captum.attr import IntegratedGradients
+
     groups = tuple(batch.inputs)
 
     def log_variance(*arguments: Tensor) -> Tensor:

@@ -22,13 +22,15 @@ class AuditThresholds:
     """Limits of the audit."""
 
     completeness_error: float = 0.05  # relative; above it the attribution does not add up
-    valid_agreement: float = 0.5  # least mean rank agreement of rollout with |IG| and |ablation| for 'valid'
-    weak_agreement: float = 0.0  # below it 'invalid'
+    valid_agreement: float = 0.5  # least mean rank agreement of rollout with |IG| and |ablation|
+    weak_agreement: float = 0.0  # below it 'invalid', between the two 'weak'
     min_groups: int = 4  # with fewer groups a rank agreement means nothing: at best 'weak'
 
     def __post_init__(self) -> None:
         if not self.completeness_error > 0:
-            raise ValueError(f"completeness_error {self.completeness_error}: expected a positive number")
+            raise ValueError(
+                f"completeness_error {self.completeness_error}: expected a positive number"
+            )
         if not -1 <= self.weak_agreement <= self.valid_agreement <= 1:
             raise ValueError(
                 f"weak_agreement {self.weak_agreement}, valid_agreement {self.valid_agreement}:"
@@ -42,7 +44,9 @@ class Audit:
 
     verdict: NDArray[np.object_]  # (B,) 'valid' | 'weak' | 'invalid'
     reason: NDArray[np.object_]  # (B,)
-    agreement: FloatArray  # (B, 2) Spearman of rollout with |IG|, and with |ablation|; NaN = undefined
+    agreement: (
+        FloatArray  # (B, 2) Spearman of rollout with |IG|, and with |ablation|; NaN = undefined
+    )
 
 
 def spearman(left: FloatArray, right: FloatArray) -> FloatArray:

@@ -96,14 +96,21 @@ def _explain_batch(
     rollout = group_rollout(forecaster, batch)
     ablation = ablation_effects(forecaster, batch)  # (B, G, H)
     weights = forecaster.residual_weight()
-    used = np.flatnonzero(weights).tolist()  # elsewhere the forecast is the anchor: nothing to attribute
+    used = np.flatnonzero(
+        weights
+    ).tolist()  # elsewhere the forecast is the anchor: nothing to attribute
     found = integrated_gradients(forecaster, batch, config.gradient_steps, used)
     frames = []
     for index, horizon in enumerate(forecaster.horizons):
         gradients = np.where(present, found.by_group[:, :, index], np.nan)
         error = found.completeness_error[:, index]
         verdicts = audit(
-            rollout, gradients, ablation[:, :, index], error, float(weights[index]), config.thresholds
+            rollout,
+            gradients,
+            ablation[:, :, index],
+            error,
+            float(weights[index]),
+            config.thresholds,
         )
         row, group = np.nonzero(present)
         frames.append(
@@ -112,7 +119,9 @@ def _explain_batch(
                     "asset": batch.assets[row],
                     "as_of": batch.days.astype("datetime64[s]")[row],
                     "horizon": horizon,
-                    "feature_group": pd.Series(np.array(tuple(batch.inputs), dtype=object)[group], dtype="str"),
+                    "feature_group": pd.Series(
+                        np.array(tuple(batch.inputs), dtype=object)[group], dtype="str"
+                    ),
                     "attention_rollout": rollout[row, group],
                     "integrated_gradients": gradients[row, group],
                     "ablation_effect": ablation[row, group, index],

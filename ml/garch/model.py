@@ -65,7 +65,7 @@ class GarchModel(PointForecastModel):
                 attempts.append(fit_garch(series, specification))
             verdicts[asset] = [_summary(attempt) for attempt in attempts]
             if attempts[-1].verdict == CONVERGED:
-                _store(tensors, index, attempts[-1])
+                _store(tensors, index, attempts[-1], series)
             else:
                 tensors["ewma"][index] = 1.0
             if attempts[0].verdict != CONVERGED:
@@ -147,15 +147,18 @@ def _offset(panel: Panel, day: str) -> int:
     return int((np.datetime64(day, "D") - panel.days[0]) / np.timedelta64(1, "D"))
 
 
-def _store(tensors: Mapping[str, NDArray[Any]], index: int, fit: GarchFit) -> None:
+def _store(tensors: Mapping[str, NDArray[Any]], index: int, fit: GarchFit, series: Floats) -> None:
     exponential = fit.specification == "egarch_t"
     tensors["parameters"][index] = fit.parameters
     lane = fit.parameters[:, None]
-    tensors["first_variance"][index] = recursions.first_variance(
-        lane, np.array([fit.backcast]), exponential
-    )[0]
+    first = recursions.first_variance(lane, np.array([fit.backcast]), exponential)
+    tensors["first_variance"][index] = first[0]
     if exponential:
-        tensors["shock_factors"][index] = recursions.shock_factors(fit.parameters, max(HORIZONS))
+        variance = recursions.filter_variance(series[:, None], lane, first, exponential)[:-1, 0]
+        innovations = (series - fit.parameters[0]) / np.sqrt(variance)
+        tensors["shock_factors"][index] = recursions.shock_factors(
+            fit.parameters, innovations, max(HORIZONS)
+        )
 
 
 def _exponential(tensors: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:

@@ -74,10 +74,13 @@ def output_options(
     }
 
 
-def result(platform: Platform, rows: int, **metadata: Any) -> dg.MaterializeResult[None]:
-    """A materialisation: rows written, the source of the data, and whatever else is plotted over time."""
+def result(
+    platform: Platform, rows: int, *, asset_key: dg.AssetKey | None = None, **metadata: Any
+) -> dg.MaterializeResult[None]:
+    """A materialisation: rows in the table, the source of the data, and whatever else is plotted over time."""
     return dg.MaterializeResult(
-        metadata={**source_metadata(platform), "dagster/row_count": rows, **plain(metadata)}
+        asset_key=asset_key,
+        metadata={**source_metadata(platform), "dagster/row_count": rows, **plain(metadata)},
     )
 
 

@@ -33,15 +33,15 @@ BENCHMARK = "harx_cal"
 def scores(
     context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
 ) -> dg.MaterializeResult[None]:
-    from ml.evaluation import score_frame
+    from ml.evaluation.scores import score_frame
 
     _, last = day_range(context)
     with platform.warehouse.read() as connection:
         forecasts = unscored_forecasts(connection, last)
+        earliest = forecasts["as_of"].min() if len(forecasts) else last
         realized = connection.execute(
-            "SELECT asset, day, known_on, complete, realized_variance, \"return\" FROM features.realized "
-            "WHERE known_on <= ? AND day > (SELECT coalesce(min(as_of), DATE '1970-01-01') FROM forecasts.volatility)",
-            [last],
+            "SELECT * FROM features.realized WHERE known_on <= ? AND day >= CAST(? AS DATE)",
+            [last, earliest],
         ).df()
     made = score_frame(forecasts, realized) if len(forecasts) else pd.DataFrame()
     if len(made):
@@ -65,14 +65,12 @@ def scores(
 
 
 @dg.asset(
-    **output_options(
-        "evaluation.leaderboard", "evaluation", deps=[key_of("evaluation.scores")]
-    )
+    **output_options("evaluation.leaderboard", "evaluation", deps=[key_of("evaluation.scores")])
 )
 def leaderboard(
     context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
 ) -> dg.MaterializeResult[None]:
-    from ml.evaluation import leaderboard as rank
+    from ml.evaluation.leaderboard import leaderboard as rank
 
     _, last = day_range(context)
     with platform.warehouse.read() as connection:
@@ -86,25 +84,27 @@ def leaderboard(
         best_model_1d=str(best["model"].iloc[0]) if len(best) else None,
         best_qlike_1d=float(best["qlike"].iloc[0]) if len(best) else None,
         leaderboard=dg.MetadataValue.md(
-            rows[["horizon", "model", "forecasts", "qlike", "qlike_ratio_harx_cal", "in_mcs_90"]].to_markdown(index=False)
+            rows[
+                ["horizon", "model", "forecasts", "qlike", "qlike_ratio_harx_cal", "in_mcs_90"]
+            ].to_markdown(index=False)
         )
         if len(rows)
         else None,
     )
 
 
-@dg.asset(
-    **output_options("evaluation.tests", "evaluation", deps=[key_of("evaluation.scores")])
-)
+@dg.asset(**output_options("evaluation.tests", "evaluation", deps=[key_of("evaluation.scores")]))
 def tests(
     context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
 ) -> dg.MaterializeResult[None]:
-    from ml.evaluation import comparison_tests
+    from ml.evaluation.verdicts import comparison_tests
 
     _, last = day_range(context)
     with platform.warehouse.read() as connection:
         scored = live_scores(connection, platform.settings, last)
     rows = comparison_tests(scored, benchmark=BENCHMARK) if len(scored) else pd.DataFrame()
+    if len(rows):
+        rows = rows.assign(benchmark=rows["benchmark"].fillna(""))
     _keep(platform, "evaluation.tests", rows, last)
     return result(platform, len(rows), tests=len(rows))
 
@@ -124,7 +124,9 @@ def unscored_forecasts(connection: duckdb.DuckDBPyConnection, last: date) -> pd.
     ).df()
 
 
-def live_scores(connection: duckdb.DuckDBPyConnection, settings: Settings, last: date) -> pd.DataFrame:
+def live_scores(
+    connection: duckdb.DuckDBPyConnection, settings: Settings, last: date
+) -> pd.DataFrame:
     """Scores known by ``last``; of a day that several versions of a model forecast, the newest version's."""
     return connection.execute(
         """

@@ -54,7 +54,9 @@ def attention_weights(
         int(total[0]) if total else 0,
         rows_made=made,
         **{f"attention_share_{modality}": float(share) for modality, share in shares},
-        attention_by_modality=dg.MetadataValue.md(f"| modality | attention of the forecast token |\n|---|---|\n{table}")
+        attention_by_modality=dg.MetadataValue.md(
+            f"| modality | attention of the forecast token |\n|---|---|\n{table}"
+        )
         if shares
         else None,
     )
@@ -71,7 +73,7 @@ def attention_weights(
 def explanations(
     context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
 ) -> dg.MaterializeResult[None]:
-    from ml.explain import explain
+    from ml.explain.explanations import explain
 
     first, last = day_range(context)
 

@@ -112,8 +112,10 @@ def dbt_features(
         built, fingerprint, first, last, platform.source.first_day()
     )
     context.log.info(f"dbt builds {from_as_of} .. {to_as_of}{' from scratch' if refresh else ''}")
-    with warehouse.lock():
-        results = dbt.build(settings, from_as_of, to_as_of, assets, full_refresh=refresh)
+    with warehouse.lock() as lock:
+        results = dbt.build(
+            settings, from_as_of, to_as_of, assets, lock=lock, full_refresh=refresh
+        )
     with warehouse.write() as connection:
         set_json_state(
             connection,
@@ -170,11 +172,10 @@ def _results(
     platform: Platform, results: list[dbt.DbtResult], metadata: Mapping[str, Any]
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     by_id = {item.unique_id: item for item in results}
-    models = [node for node in MANIFEST["nodes"].values() if node["resource_type"] == "model"]
     with platform.warehouse.read() as connection:
-        for node in models:
-            found = by_id.get(node["unique_id"])
-            if found is None:
+        for found in results:  # in the order in which dbt built them: parents first
+            node = MANIFEST["nodes"].get(found.unique_id)
+            if node is None or node["resource_type"] != "model":
                 continue
             relation = f'{node["schema"]}."{node["alias"]}"'
             extra: dict[str, Any] = {}

@@ -57,7 +57,11 @@ class Home:
 
     @property
     def variables(self) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("VOLCAST_", "DAGSTER_"))}
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("VOLCAST_", "DAGSTER_"))
+        }
         return {**kept, **self.environment, "VOLCAST_HOME": str(self.path), "COLUMNS": "200"}
 
     @property
@@ -82,7 +86,9 @@ class Home:
         """Run the command line and return what it printed; asserts on its exit status."""
         process = self.start(*arguments)
         output, _ = process.communicate(timeout=800)
-        assert (process.returncode != 0) == fails, f"volcast {' '.join(arguments)} -> {process.returncode}\n{output}"
+        assert (process.returncode != 0) == fails, (
+            f"volcast {' '.join(arguments)} -> {process.returncode}\n{output}"
+        )
         return output
 
     def rows(self, query: str, parameters: list[Any] | None = None) -> list[tuple[Any, ...]]:
@@ -95,7 +101,9 @@ class Home:
             names = [row[0] for row in connection.execute(f"DESCRIBE {table}").fetchall()]
             kept = [name for name in names if name not in {*RUN_COLUMNS, *without}]
             columns = ", ".join(f'"{name}"' for name in kept)
-            found = connection.execute(f"SELECT {columns} FROM {table} WHERE {where} ORDER BY ALL").fetchall()
+            found = connection.execute(
+                f"SELECT {columns} FROM {table} WHERE {where} ORDER BY ALL"
+            ).fetchall()
         return hashlib.sha256(repr(found).encode()).hexdigest()
 
 
@@ -123,7 +131,9 @@ def write_archive_table(folder: Path, name: str, table: pa.Table) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if name == "ohlcv":
         for interval in ("1h", "5m"):
-            part = table.filter(pa.compute.equal(table["interval"], interval)).drop_columns(["interval"])
+            part = table.filter(pa.compute.equal(table["interval"], interval)).drop_columns(
+                ["interval"]
+            )
             if part.num_rows:
                 pq.write_table(part, path.with_name(f"{interval}.parquet"))
         return

@@ -18,11 +18,15 @@ import pytest
 from orchestration.settings import PROJECT_ROOT
 from tests.end_to_end.homes import Home
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
 DRIVER = shutil.which("chromedriver")
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM or not DRIVER, reason="no Chromium with chromedriver installed"),
+    pytest.mark.skipif(
+        not CHROMIUM or not DRIVER, reason="no Chromium with chromedriver installed"
+    ),
 ]
 
 
@@ -83,20 +87,30 @@ def test_an_asset_is_materialised_from_the_ui(ui: str, tmp_path: Path) -> None:
         f"--user-data-dir={tmp_path / 'profile'}",
     ):
         options.add_argument(argument)
-    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=str(DRIVER)))
+    browser = webdriver.Chrome(
+        options=options, service=webdriver.ChromeService(executable_path=str(DRIVER))
+    )
     try:
         wait = WebDriverWait(browser, 60)
         browser.get(f"{ui}/assets/raw/headlines")
-        wait.until(expected.element_to_be_clickable((By.XPATH, "//button[contains(., 'Materialize')]"))).click()
-        wait.until(expected.element_to_be_clickable((By.CSS_SELECTOR, "[data-testid='launch-button']"))).click()
+        wait.until(
+            expected.element_to_be_clickable((By.XPATH, "//button[contains(., 'Materialize')]"))
+        ).click()
+        wait.until(
+            expected.element_to_be_clickable((By.CSS_SELECTOR, "[data-testid='launch-button']"))
+        ).click()
         WebDriverWait(browser, 180).until(
-            lambda page: _open_runs(page, ui) and "Success" in page.find_element(By.TAG_NAME, "body").text
+            lambda page: (
+                _open_runs(page, ui) and "Success" in page.find_element(By.TAG_NAME, "body").text
+            )
         )
         browser.get(f"{ui}/assets/raw/headlines?view=overview")
         body = WebDriverWait(browser, 60).until(
             lambda page: (
-                text := page.find_element(By.TAG_NAME, "body").text
-            ) and "SIMULATED MARKET" in text and text
+                (text := page.find_element(By.TAG_NAME, "body").text)
+                and "SIMULATED MARKET" in text
+                and text
+            )
         )
         assert "gate" in body
         assert "volatility-desk" in body

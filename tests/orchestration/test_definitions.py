@@ -11,12 +11,25 @@ def repository():
 
 
 def _specs(repository):
-    return [spec for definition in repository.assets_defs_by_key.values() for spec in definition.specs]
+    return [
+        spec for definition in repository.assets_defs_by_key.values() for spec in definition.specs
+    ]
 
 
 def test_every_asset_says_what_it_is_and_whose(repository):
-    specs = {spec.key.to_user_string(): spec for spec in _specs(repository) if spec.key.path[0] not in ("staging", "intermediate")}
-    assert {"raw/ohlcv", "features/daily", "models/registry", "forecasts/volatility", "evaluation/scores", "published/report"} <= set(specs)
+    specs = {
+        spec.key.to_user_string(): spec
+        for spec in _specs(repository)
+        if spec.key.path[0] not in ("staging", "intermediate")
+    }
+    assert {
+        "raw/ohlcv",
+        "features/daily",
+        "models/registry",
+        "forecasts/volatility",
+        "evaluation/scores",
+        "published/report",
+    } <= set(specs)
     for name, spec in specs.items():
         assert spec.description, name
         assert spec.owners, name
@@ -54,7 +67,9 @@ def test_every_gate_blocks(repository):
     from orchestration.gates import SUITES
 
     gates = {
-        key.asset_key.to_user_string().replace("/", "."): repository.asset_checks_defs_by_key[key].get_spec_for_check_key(key)
+        key.asset_key.to_user_string().replace("/", "."): repository.asset_checks_defs_by_key[
+            key
+        ].get_spec_for_check_key(key)
         for key in repository.asset_checks_defs_by_key
         if key.name == "gate"
     }

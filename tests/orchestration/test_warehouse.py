@@ -82,9 +82,13 @@ def test_a_waiter_gives_up_with_advice(warehouse):
 
 
 def test_a_failing_write_leaves_nothing(warehouse):
-    with pytest.raises(RuntimeError, match="half-way"), warehouse.write() as connection:
-        set_state(connection, "x", "1")
-        raise RuntimeError("half-way")
+    def fail_half_way() -> None:
+        with warehouse.write() as connection:
+            set_state(connection, "x", "1")
+            raise RuntimeError("half-way")
+
+    with pytest.raises(RuntimeError, match="half-way"):
+        fail_half_way()
     with warehouse.read() as connection:
         assert get_state(connection, "x") is None
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import pytest
-from plausible_frames import ASSETS, CLEAN, NOW, features_daily, ohlcv
 
 import quality
 from quality import CRITICAL, SUITES, WARNING, Result, Verdict, validate
+from tests.quality.plausible_frames import ASSETS, CLEAN, NOW, features_daily, ohlcv
 
 Fault = Callable[[pd.DataFrame], pd.DataFrame]
 

@@ -6,12 +6,12 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-import archive_tables
 import pandas as pd
 import pytest
-from plausible_frames import CLEAN, NOW
 
 from quality import CRITICAL, SUITES, validate
+from tests.quality import archive_tables
+from tests.quality.plausible_frames import CLEAN, NOW
 
 pytestmark = pytest.mark.archive
 

@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from plausible_frames import CLEAN, NOW
 
 from quality import SUITES, validate
 from quality.drift import population_stability_index
 from quality.frames import typed
+from tests.quality.plausible_frames import CLEAN, NOW
 
 JUNK = st.one_of(
     st.none(),

@@ -7,6 +7,15 @@
     list_aggregate(list_sort(list({{ expression }})), '{{ aggregate }}')
 {%- endmacro %}
 
+{#- Log growth over `length` days of a sum over the coins that have a value at both ends. -#}
+{% macro basket_growth(length) -%}
+    {%- set before = 'value_' ~ length ~ 'd_before' -%}
+    ln(
+        list_sum(list_sort(list(value) filter (where {{ before }} > 0)))
+        / list_sum(list_sort(list({{ before }}) filter (where {{ before }} > 0)))
+    )
+{%- endmacro %}
+
 {#- ln that is NULL, not an error, where it does not exist. -#}
 {% macro safe_ln(expression) -%}
     ln(case when {{ expression }} > 0 then {{ expression }} end)

@@ -26,10 +26,30 @@
 
 {#- The age beyond which a modality's newest value no longer counts. -#}
 {% macro max_age_days(modality) -%}
-    {{ var('max_age_days', {}).get(modality, 7) }}
+    {{ var('max_age_days_' ~ modality) }}
 {%- endmacro %}
 
 {#- Whether a row of int_signals_as_of is young enough to be used. -#}
 {% macro is_fresh(modality) -%}
     newest_day >= as_of - {{ max_age_days(modality) }}
+{%- endmacro %}
+
+{#- Join condition of int_signals_as_of: the version of a day `length` days before the newest one that was valid at the as_of. -#}
+{% macro same_series_days_before(alias, length) -%}
+    as_of_days.signal = {{ alias }}.signal
+    and as_of_days.series = {{ alias }}.series
+    and as_of_days.asset = {{ alias }}.asset
+    and as_of_days.newest_day - {{ length }} = {{ alias }}.day
+    and as_of_days.as_of >= {{ alias }}.known_on
+    and as_of_days.as_of < coalesce({{ alias }}.superseded_on, date '9999-12-31')
+{%- endmacro %}
+
+{#- Whether a coin is one of vars.assets; every coin is when the list is empty. -#}
+{% macro is_wanted(column) -%}
+    {%- set coins = var('assets', []) -%}
+    {%- if coins -%}
+        list_contains(['{{ coins | join("', '") }}'], {{ column }})
+    {%- else -%}
+        true
+    {%- endif -%}
 {%- endmacro %}

@@ -2,19 +2,19 @@
 
 -- BTC is kept whatever `assets` says: its measures are features of every coin.
 with first_days as (
-    select asset, min(known_on) as first_as_of
+    select
+        asset,
+        {{ is_wanted('asset') }} as wanted,
+        min(known_on) as first_as_of
     from {{ ref('int_realized_daily') }}
-    where
-        complete
-        {%- if var('assets', []) %}
-        and asset in ('BTC', '{{ var('assets') | join("', '") }}')
-        {%- endif %}
+    where complete and (asset = 'BTC' or wanted)
     group by asset
 ),
 
 days as (
     select
         asset,
+        wanted,
         unnest(generate_series(greatest(first_as_of, {{ window_from() }}), {{ window_to() }}, interval 1 day)) as midnight
     from first_days
 )
@@ -23,5 +23,5 @@ select
     asset,
     cast(midnight as date) as as_of,
     {{ decision_time('cast(midnight as date)') }} as decision_time,
-    {% if var('assets', []) %}asset in ('{{ var('assets') | join("', '") }}'){% else %}true{% endif %} as wanted
+    wanted
 from days

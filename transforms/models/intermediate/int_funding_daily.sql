@@ -9,13 +9,23 @@ with rates as (
 
 -- As in int_realized_daily: a version per as_of on which a rate of the day became known, none before the day itself is over.
 changes as (
-    select distinct asset, day, greatest(known_on, day) as known_on
+    select distinct
+        asset,
+        day,
+        greatest(known_on, day) as known_on
     from rates
     where {{ known_on_in_window('greatest(known_on, day)') }}
 ),
 
 known_rates as (
-    select changes.asset, changes.day, changes.known_on, rates.venue, rates.symbol, rates.ts, rates.rate_8h
+    select
+        changes.asset,
+        changes.day,
+        changes.known_on,
+        rates.venue,
+        rates.symbol,
+        rates.ts,
+        rates.rate_8h
     from changes
     inner join rates
         on changes.asset = rates.asset and changes.day = rates.day and changes.known_on >= rates.known_on

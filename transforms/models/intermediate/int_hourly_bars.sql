@@ -28,15 +28,23 @@ with bars as (
 
 -- Hours of which something became known in the window, and the hour before each, at whose close its return starts.
 touched_hours as (
-    select distinct asset, hour_number
+    select distinct
+        asset,
+        hour_number
     from bars
     where {{ known_on_in_window('known_on') }}
 ),
 
 needed_hours as (
-    select asset, hour_number from touched_hours
+    select
+        asset,
+        hour_number
+    from touched_hours
     union distinct
-    select asset, hour_number - 1 as hour_number from touched_hours
+    select
+        asset,
+        hour_number - 1 as hour_number
+    from touched_hours
 ),
 
 needed_bars as (
@@ -47,32 +55,51 @@ needed_bars as (
 
 -- A venue's hour is first known when its own bar is, or the tenth of its twelve 5-minute bars.
 first_five_minutes as (
-    select venue, symbol, hour_number, minute_of_day, min(known_on) as known_on
+    select
+        venue,
+        symbol,
+        hour_number,
+        minute_of_day,
+        min(known_on) as known_on
     from needed_bars
     where bar_interval = '5m'
     group by venue, symbol, hour_number, minute_of_day
 ),
 
 first_known_candidates as (
-    select venue, symbol, hour_number, known_on
+    select
+        venue,
+        symbol,
+        hour_number,
+        known_on
     from needed_bars
     where bar_interval = '1h'
     union all
-    select venue, symbol, hour_number, list_sort(list(known_on))[10] as known_on
+    select
+        venue,
+        symbol,
+        hour_number,
+        list_sort(list(known_on))[10] as known_on
     from first_five_minutes
     group by venue, symbol, hour_number
     having count(*) >= 10
 ),
 
 first_known as (
-    select venue, symbol, hour_number, min(known_on) as first_known_on
+    select
+        venue,
+        symbol,
+        hour_number,
+        min(known_on) as first_known_on
     from first_known_candidates
     group by venue, symbol, hour_number
 ),
 
 -- The hour's bars as they stood then: later arrivals and revisions change nothing.
 known_bars as (
-    select needed_bars.*, first_known.first_known_on
+    select
+        needed_bars.*,
+        first_known.first_known_on
     from needed_bars
     inner join first_known
         on
@@ -82,7 +109,12 @@ known_bars as (
             and needed_bars.known_on <= first_known.first_known_on
     qualify
         row_number() over (
-            partition by needed_bars.venue, needed_bars.symbol, needed_bars.bar_interval, needed_bars.day, needed_bars.minute_of_day
+            partition by
+                needed_bars.venue,
+                needed_bars.symbol,
+                needed_bars.bar_interval,
+                needed_bars.day,
+                needed_bars.minute_of_day
             order by needed_bars.known_at desc, needed_bars.ingested_at desc, needed_bars.batch_id desc
         ) = 1
 ),

@@ -1,7 +1,9 @@
 {{ config(materialized='incremental', meta={'window_column': 'as_of'}) }}
 
 with asset_days as (
-    select asset, as_of
+    select
+        asset,
+        as_of
     from {{ ref('int_asset_days') }}
     where wanted and {{ as_of_in_window('as_of') }}
 ),
@@ -19,7 +21,10 @@ versions as (
 ),
 
 lags as (
-    select asset, as_of, cast(unnest(range(0, 5)) as integer) as lag
+    select
+        asset,
+        as_of,
+        cast(unnest(range(0, 5)) as integer) as lag
     from asset_days
 ),
 

@@ -1,7 +1,9 @@
 {%- set counts = ('active_addresses', 'transactions', 'fees', 'hash_rate') %}
 
 with series as (
-    select *, {{ is_fresh('onchain') }} as is_known
+    select
+        *,
+        {{ is_fresh('onchain') }} as is_known
     from {{ ref('int_signals_as_of') }}
     where modality = 'onchain'
 ),
@@ -21,7 +23,10 @@ known as (
 ),
 
 ages as (
-    select asset, as_of, min(age_days) as onchain_age_days
+    select
+        asset,
+        as_of,
+        min(age_days) as onchain_age_days
     from series
     group by asset, as_of
 ),
@@ -43,7 +48,9 @@ flows as (
         asset,
         as_of,
         (inflow.value - outflow.value) / nullif(inflow.value + outflow.value, 0) as exchange_netflow_ratio,
-        {{ log_change('inflow.value + outflow.value', 'inflow.value_7d_before + outflow.value_7d_before') }} as exchange_flow_change_7d,
+        inflow.value + outflow.value as flow,
+        inflow.value_7d_before + outflow.value_7d_before as flow_7d_before,
+        {{ log_change('flow', 'flow_7d_before') }} as exchange_flow_change_7d,
         inflow.revised or outflow.revised as onchain_flows_revised
     from known as inflow
     inner join known as outflow using (asset, as_of, newest_day, preference)

@@ -3,7 +3,9 @@
 {%- set longest_window = 66 %}
 
 with asset_days as (
-    select asset, as_of
+    select
+        asset,
+        as_of
     from {{ ref('int_asset_days') }}
     where {{ as_of_in_window('as_of') }}
 ),
@@ -27,7 +29,10 @@ versions as (
 ),
 
 lags as (
-    select asset, as_of, cast(unnest(range(0, {{ longest_window }})) as integer) as lag
+    select
+        asset,
+        as_of,
+        cast(unnest(range(0, {{ longest_window }})) as integer) as lag
     from asset_days
 ),
 
@@ -62,7 +67,10 @@ history as (
 ),
 
 newest_versions as (
-    select lags.as_of, lags.lag, versions.*
+    select
+        lags.as_of,
+        lags.lag,
+        versions.*
     from lags
     inner join versions
         on
@@ -134,7 +142,11 @@ aggregates as (
 
 -- The newest complete day however old, for the age of a coin that stopped trading.
 last_complete_days as (
-    select asset, known_on, source, max(day) over (partition by asset order by known_on) as last_day
+    select
+        asset,
+        known_on,
+        source,
+        max(day) over (partition by asset order by known_on) as last_day
     from realized
     where complete
     qualify row_number() over (partition by asset, known_on order by day desc) = 1

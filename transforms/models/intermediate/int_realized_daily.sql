@@ -30,11 +30,17 @@ with bars as (
 -- begins at its close. The first version is the one known at the decision time of the day itself: bars of a day that
 -- are known before the previous decision time (those of 00:00 to 00:30) wait for it.
 changes as (
-    select asset, day, greatest(known_on, day) as known_on
+    select
+        asset,
+        day,
+        greatest(known_on, day) as known_on
     from bars
     where {{ known_on_in_window('greatest(known_on, day)') }}
     union distinct
-    select asset, day + 1 as day, greatest(known_on, day + 1) as known_on
+    select
+        asset,
+        day + 1 as day,
+        greatest(known_on, day + 1) as known_on
     from bars
     where minute_of_day + bar_minutes = 1440 and {{ known_on_in_window('greatest(known_on, day + 1)') }}
 ),

@@ -3,7 +3,9 @@
 ) %}
 
 with asset_days as (
-    select asset, as_of
+    select
+        asset,
+        as_of
     from {{ ref('int_asset_days') }}
     where wanted
 ),
@@ -25,9 +27,9 @@ wide as (
         asset,
         as_of,
         {%- for signal in signals %}
-        arg_max(chosen, newest_day) filter (where signal = '{{ signal }}') as {{ signal }}
-        {%- if not loop.last %},{% endif %}
+        arg_max(chosen, newest_day) filter (where signal = '{{ signal }}') as {{ signal }},
         {%- endfor %}
+        count(*) as signals
     from chosen
     group by asset, as_of
 ),
@@ -37,11 +39,10 @@ market as (
         as_of,
         fear_greed.value / 100 as fear_greed,
         (fear_greed.value - fear_greed.value_7d_before) / 100 as fear_greed_change_7d,
+        case when news_neutral.newest_day = news_positive.newest_day then news_neutral.value else 0 end as neutral_count,
         case
             when news_positive.newest_day = news_negative.newest_day
-                then news_positive.value
-                + news_negative.value
-                + case when news_neutral.newest_day = news_positive.newest_day then news_neutral.value else 0 end
+                then news_positive.value + news_negative.value + neutral_count
         end as news_count,
         case when news_count = 0 then 0 else (news_positive.value - news_negative.value) / news_count end as news_tone,
         ln(1 + news_count) as news_count_log,
@@ -53,7 +54,10 @@ market as (
 ),
 
 ages as (
-    select as_of, asset, min(age_days) as age_days
+    select
+        as_of,
+        asset,
+        min(age_days) as age_days
     from series
     group by as_of, asset
 ),
@@ -63,7 +67,9 @@ social as (
     select
         asset_days.asset,
         asset_days.as_of,
-        coalesce(own.social_volume, market.social_volume, bitcoin.social_volume) as social_volume
+        coalesce(own.social_volume, market.social_volume, bitcoin.social_volume) as chosen_volume,
+        struct_extract(chosen_volume, 'value') as volume,
+        struct_extract(chosen_volume, 'value_7d_before') as volume_7d_before
     from asset_days
     left join wide as own using (asset, as_of)
     left join market using (as_of)
@@ -79,9 +85,9 @@ select
     market.news_count_log,
     market.headline_tone,
     market.headline_count_log,
-    ln(1 + social.social_volume.value) - ln(1 + social.social_volume.value_7d_before) as social_volume_change_7d,
+    ln(1 + social.volume) - ln(1 + social.volume_7d_before) as social_volume_change_7d,
     least(own_ages.age_days, market_ages.age_days, bitcoin_ages.age_days) as sentiment_age_days,
-    market.as_of is null and social.social_volume is null as sentiment_missing
+    market.as_of is null and social.volume is null as sentiment_missing
 from asset_days
 left join market using (as_of)
 left join social using (asset, as_of)

@@ -1,6 +1,11 @@
 -- Which provider's metric feeds which signal. Of two metrics for one signal the smaller preference wins while it is fresh.
 -- is_snapshot: the value stamped D describes the state at D 00:00, not the day that starts there.
-select modality, metric, signal, preference, is_snapshot
+select
+    entries.modality,
+    entries.metric,
+    entries.signal,
+    entries.preference,
+    entries.is_snapshot
 from (
     values
     ('onchain', 'AdrActCnt', 'active_addresses', 1, false),
@@ -24,4 +29,4 @@ from (
     ('sentiment', 'headline_count', 'headline_count', 1, false),
     ('sentiment', 'wikipedia_pageviews', 'social_volume', 1, false),
     ('sentiment', 'social_posts_created', 'social_volume', 2, false)
-) as catalog (modality, metric, signal, preference, is_snapshot)
+) as entries (modality, metric, signal, preference, is_snapshot)

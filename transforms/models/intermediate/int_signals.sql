@@ -25,7 +25,7 @@ onchain as (
         catalog.modality = 'onchain'
         or (
             catalog.modality = 'stablecoin'
-            and metrics.asset in ('ALL_STABLES', '{{ var('stablecoins', []) | join("', '") }}')
+            and list_contains(string_split('ALL_STABLES,{{ var('stablecoins') }}', ','), metrics.asset)
         )
 ),
 

@@ -39,7 +39,12 @@ newest_days as (
 ),
 
 series as (
-    select distinct modality, signal, series, asset from valid_versions
+    select distinct
+        modality,
+        signal,
+        series,
+        asset
+    from valid_versions
 ),
 
 as_of_days as (
@@ -76,13 +81,9 @@ select
     {%- endfor %}
     newest.differs_from_first or coalesce(newest.downloaded_on > as_of_days.as_of, false) as revised
 from as_of_days
-{%- for alias, length in [('newest', 0)] + [('before_1d', 1), ('before_5d', 5), ('before_7d', 7), ('before_30d', 30)] %}
-{{ 'inner' if length == 0 else 'left' }} join valid_versions as {{ alias }}
-    on
-        as_of_days.signal = {{ alias }}.signal
-        and as_of_days.series = {{ alias }}.series
-        and as_of_days.asset = {{ alias }}.asset
-        and as_of_days.newest_day - {{ length }} = {{ alias }}.day
-        and as_of_days.as_of >= {{ alias }}.known_on
-        and as_of_days.as_of < coalesce({{ alias }}.superseded_on, date '9999-12-31')
+inner join valid_versions as newest
+    on {{ same_series_days_before('newest', 0) }}
+{%- for length in changes_over %}
+left join valid_versions as before_{{ length }}d
+    on {{ same_series_days_before('before_' ~ length ~ 'd', length) }}
 {%- endfor %}

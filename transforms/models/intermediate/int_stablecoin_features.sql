@@ -1,11 +1,15 @@
 with coins as (
-    select *, {{ is_fresh('stablecoin') }} as is_known
+    select
+        *,
+        {{ is_fresh('stablecoin') }} as is_known
     from {{ ref('int_signals_as_of') }}
     where signal = 'stablecoin_supply'
 ),
 
 chosen as (
-    select *, asset = 'ALL_STABLES' as is_total
+    select
+        *,
+        asset = 'ALL_STABLES' as is_total
     from coins
     where is_known
     qualify row_number() over (partition by asset, as_of order by preference asc, newest_day desc, series asc) = 1
@@ -16,13 +20,9 @@ baskets as (
     select
         as_of,
         is_total,
-        {%- for length in (1, 7, 30) %}
-        ln(
-            list_sum(list_sort(list(value) filter (where value_{{ length }}d_before > 0)))
-            / list_sum(list_sort(list(value_{{ length }}d_before) filter (where value_{{ length }}d_before > 0)))
-        ) as growth_{{ length }}d
-        {%- if not loop.last %},{% endif %}
-        {%- endfor %}
+        {{ basket_growth(1) }} as growth_1d,
+        {{ basket_growth(7) }} as growth_7d,
+        {{ basket_growth(30) }} as growth_30d
     from chosen
     where value > 0
     group by as_of, is_total
@@ -35,7 +35,9 @@ best_baskets as (
 ),
 
 ages as (
-    select as_of, min(age_days) as stablecoin_age_days
+    select
+        as_of,
+        min(age_days) as stablecoin_age_days
     from coins
     group by as_of
 )

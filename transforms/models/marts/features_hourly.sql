@@ -1,6 +1,7 @@
 {{ config(alias='hourly', meta={'window_column': 'known_on'}) }}
 
 {%- set volume_hours = 168 %}
+{%- set hours_needed = 135 %}
 
 with bars as (
     select * from {{ ref('int_hourly_bars') }}
@@ -27,11 +28,9 @@ volumes as (
 ratios as (
     select
         *,
-        case
-            when count(punctual_log_volume) over previous_week >= {{ (0.8 * volume_hours) | round(0, 'ceil') | int }}
-                then cast(log_volume as double)
-                - cast(sum(punctual_log_volume) over previous_week as double) / count(punctual_log_volume) over previous_week
-        end as log_volume_ratio
+        count(punctual_log_volume) over previous_week as punctual_hours,
+        cast(sum(punctual_log_volume) over previous_week as double) / punctual_hours as mean_log_volume,
+        case when punctual_hours >= {{ hours_needed }} then cast(log_volume as double) - mean_log_volume end as log_volume_ratio
     from volumes
     window previous_week as (
         partition by asset order by hour_number range between {{ volume_hours }} preceding and 1 preceding

@@ -15,6 +15,6 @@ select
     bars_expected,
     complete,
     realized_variance,
-    log_return as "return",
+    log_return as "return", -- noqa: RF06
     close
 from realized

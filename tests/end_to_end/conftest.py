@@ -1,0 +1,41 @@
+"""Homes that several tests look at: one finished backfill of the small market, and an archive folder of the same market."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from tests.end_to_end.homes import AS_OF, SMALL_MARKET, Home, day_before, export_archive
+
+FIRST = day_before(AS_OF, 29)
+"""First as_of of the finished backfill: long enough for scores at every horizon."""
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """A home after `volcast backfill` of 30 days. Tests read it; none writes to it."""
+    home = Home(tmp_path_factory.mktemp("finished") / "home")
+    home.run("backfill", "--from", FIRST.isoformat(), "--to", AS_OF.isoformat())
+    return home
+
+
+@pytest.fixture(scope="session")
+def market_tables(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, pa.Table]]:
+    """The small market up to 5 days after AS_OF as an archive folder with known_at columns, and its tables."""
+    folder = tmp_path_factory.mktemp("archive")
+    settings = Home(folder / "unused", dict(SMALL_MARKET)).settings
+    return folder, export_archive(settings, folder, day_before(AS_OF, -5))
+
+
+def archive_environment(
+    folder: Path, models: str = "random_walk,log_har,harx_cal,attention"
+) -> dict[str, str]:
+    return {
+        "VOLCAST_SOURCE": "archive",
+        "VOLCAST_ARCHIVE": str(folder),
+        "VOLCAST_ASSETS": "BTC,ETH,SOL",
+        "VOLCAST_MODELS": models,
+        "VOLCAST_ATTENTION_EPOCHS": "1",
+    }

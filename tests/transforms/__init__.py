@@ -1,0 +1,1 @@
+"""Tests of the dbt project: its SQL against plain Python, its rule of time, its layers."""

@@ -1,0 +1,153 @@
+"""Nothing that became known after a decision time moves a feature of it; late and revised rows show when they came."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.transforms.conftest import Built
+from tests.transforms.raw_market import (
+    ASSETS,
+    EMPTY_DAY,
+    FIVE_MINUTE_DAYS,
+    KRAKEN_DAY,
+    LATE_DAY,
+    REVISED_DAY,
+    THIN_FIVE_MINUTE_DAY,
+    Frames,
+)
+from tests.transforms.warehouse import connect, dbt, differences, store, table
+
+POISON_AFTER = 68
+
+
+def _poison(frames: Frames, decision: pd.Timestamp) -> Frames:
+    """Every value that became known after the decision is replaced, and every other such row is withheld."""
+    poisoned = {}
+    for name, frame in frames.items():
+        frame = frame.copy()
+        future = frame["known_at"] > decision
+        for column in frame.select_dtypes("number"):
+            frame.loc[future, column] = frame.loc[future, column] * 3 + 1
+        if name == "ohlcv":  # still bars: low <= open, close <= high
+            frame.loc[future, "high"] *= 2
+        keep = ~future | (np.arange(len(frame)) % 2 == 0)
+        poisoned[name] = frame[keep]
+    return poisoned
+
+
+@pytest.fixture(scope="module")
+def poisoned(built: Built, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    path = tmp_path_factory.mktemp("poisoned") / "poisoned.duckdb"
+    as_of = built.first + timedelta(days=POISON_AFTER)
+    decision = pd.Timestamp(as_of, tz="UTC") + pd.Timedelta(days=1, minutes=30)
+    store(path, _poison(built.frames, decision))
+    dbt(path, "run", from_date=built.first, to_date=built.last, assets=list(ASSETS))
+    return path, as_of.isoformat()
+
+
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [
+        ("features.daily", "as_of"),
+        ("features.realized", "known_on"),
+        ("features.hourly", "known_on"),
+    ],
+)
+def test_rows_known_after_the_decision_change_no_number_before_it(
+    built: Built, poisoned: tuple[Path, str], name: str, column: str
+) -> None:
+    path, as_of = poisoned
+    assert differences(built.path, path, name, f"{column} <= DATE '{as_of}'") == (0, 0)
+    assert differences(built.path, path, name, f"{column} > DATE '{as_of}'") != (0, 0)
+
+
+def _daily(built: Built, asset: str, number: int) -> pd.Series:
+    as_of = built.first + timedelta(days=number)
+    rows = table(built.path, "features.daily", f"asset = '{asset}' AND as_of = DATE '{as_of}'")
+    assert len(rows) == 1
+    return rows.iloc[0]
+
+
+def _versions(built: Built, asset: str, number: int) -> pd.DataFrame:
+    day = built.first + timedelta(days=number)
+    rows = table(built.path, "features.realized", f"asset = '{asset}' AND day = DATE '{day}'")
+    rows["delay"] = (rows["known_on"] - rows["day"]).dt.days
+    return rows.set_index("delay").sort_index()
+
+
+def test_an_incomplete_day_is_flagged_and_the_day_before_speaks(built: Built) -> None:
+    row, before = _daily(built, "ADA", LATE_DAY), _daily(built, "ADA", LATE_DAY - 1)
+    assert not row["bars_complete"]
+    assert row["bars_used"] <= 12
+    assert row["bars_expected"] == 24
+    assert row["price_age_days"] == 1
+    assert not row["price_missing"]
+    assert row["rv_d"] == before["rv_d"]
+
+
+def test_late_bars_complete_their_day_on_the_as_of_on_which_they_came(built: Built) -> None:
+    versions = _versions(built, "ADA", LATE_DAY)
+    assert versions["complete"].tolist() == [False, True]
+    assert versions.index.tolist() == [0, 2]
+
+
+def test_a_revision_is_read_from_its_as_of_on_and_not_before(built: Built) -> None:
+    versions = _versions(built, "ADA", REVISED_DAY)
+    assert versions.index.tolist() == [
+        0,
+        2,
+        3,
+    ]  # 2: the late close that the day's first return starts at
+    assert versions.loc[3, "close"] == pytest.approx(1.02 * versions.loc[0, "close"])
+    first = _daily(built, "ADA", REVISED_DAY)
+    assert first["close"] == versions.loc[0, "close"]
+    after = _daily(built, "ADA", REVISED_DAY + 3)
+    assert after["return_5d"] != pytest.approx(first["return_5d"])
+
+
+def test_a_day_without_bars_keeps_its_row(built: Built) -> None:
+    row = _daily(built, "ADA", EMPTY_DAY)
+    assert row["bars_used"] == 0
+    assert not row["bars_complete"]
+    assert row["price_age_days"] == 1
+    assert row["source"] == "simulated"
+
+
+def test_every_coin_has_a_row_for_every_as_of(built: Built) -> None:
+    counts = table(built.path, "features.daily").groupby("asset")["as_of"].nunique()
+    assert counts.to_dict() == dict.fromkeys(ASSETS, (built.last - built.first).days + 1)
+
+
+def test_five_minute_bars_are_used_where_enough_of_them_are_there(built: Built) -> None:
+    intervals = {n: _daily(built, "BTC", n)["bar_interval"] for n in FIVE_MINUTE_DAYS}
+    assert {n for n, interval in intervals.items() if interval == "1h"} == {THIN_FIVE_MINUTE_DAY}
+
+
+def test_the_only_venue_of_a_day_speaks_for_it(built: Built) -> None:
+    day = built.first + timedelta(days=KRAKEN_DAY)
+    with connect(built.path) as connection:
+        found = connection.execute(
+            "SELECT day = ? AS only_kraken, venue, count(*) FROM intermediate.int_realized_daily "
+            "WHERE asset = 'ETH' AND known_on = day GROUP BY ALL ORDER BY ALL",
+            [day],
+        ).fetchall()
+    assert [row[:2] for row in found] == [(False, "binance"), (True, "kraken")]
+
+
+def test_a_modality_that_fell_silent_is_missing_after_its_limit_and_ages(built: Built) -> None:
+    rows = table(built.path, "features.daily", "asset = 'ETH' AND as_of >= DATE '2024-03-03'")
+    assert rows["funding_missing"].tolist() == [False] * 3 + [True] * (len(rows) - 3)
+    assert rows["funding_rate_d"].isna().tolist() == rows["funding_missing"].tolist()
+    assert np.allclose(np.diff(rows["funding_age_days"]), 1)
+
+
+def test_ages_are_never_negative_and_onchain_lags_by_more_than_a_day(built: Built) -> None:
+    rows = table(built.path, "features.daily", "asset = 'BTC' AND as_of >= DATE '2024-01-05'")
+    ages = rows[[column for column in rows if column.endswith("_age_days")]]
+    assert (ages.min() >= 0).all()
+    assert rows["onchain_age_days"].min() > 1
