@@ -86,11 +86,10 @@ class Panel:
         _refuse_duplicates("features.daily", daily, ["asset", "as_of"], row * len(assets) + column)
         features = {}
         for name in sorted(set(daily.columns) - {"asset", "as_of"}):
-            if pd.api.types.is_numeric_dtype(daily[name]) or pd.api.types.is_bool_dtype(
-                daily[name]
-            ):
+            values = daily[name].convert_dtypes() if daily[name].dtype == object else daily[name]
+            if pd.api.types.is_numeric_dtype(values):  # bool too
                 features[name] = np.full((len(days), len(assets)), np.nan)
-                features[name][row, column] = _floats(daily[name])
+                features[name][row, column] = _floats(values)
         fields, cube = _hourly_cube(hourly, days, assets)
         return cls(
             sources[0], days, assets, features, cube, fields, _versions(realized, days, assets)

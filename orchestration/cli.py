@@ -350,7 +350,7 @@ def _show_forecasts(settings: Any, as_of: date) -> None:
     title = f"{'SIMULATED MARKET: ' if source == 'simulated' else ''}volatility forecasts of {settings.champion}, as of {as_of} (annualised)"
     table = Table(title=title, title_justify="left")
     for name, side in (
-        ("coin", "left"), ("days", "right"), ("volatility", "right"), ("80 % interval", "right"), ("VaR 97.5 %", "right"),
+        ("coin", "left"), ("days", "right"), ("volatility", "right"), ("10 %", "right"), ("90 %", "right"), ("VaR 97.5 %", "right"),
         ("uncertainty", "right"), ("leverage", "right"),
     ):  # fmt: skip
         table.add_column(name, justify=side)  # type: ignore[arg-type]

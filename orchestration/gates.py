@@ -16,7 +16,14 @@ import pandas as pd
 
 from orchestration.settings import Settings
 from orchestration.sources.schema import TABLES
-from orchestration.warehouse import Warehouse, bump_revision, replace_rows
+from orchestration.warehouse import (
+    Warehouse,
+    bump_revision,
+    get_json_state,
+    get_state,
+    replace_rows,
+    set_json_state,
+)
 from quality import Result, Verdict, validate
 
 FEATURE_SUITES = ("features.daily", "features.hourly", "features.realized")
@@ -44,8 +51,15 @@ class GateOutcome:
 def run_gate(
     warehouse: Warehouse, suite: str, from_as_of: date, to_as_of: date, run_id: str
 ) -> GateOutcome:
-    """Judge what ``suite`` guards for the days of a run, and store every verdict."""
+    """Judge what ``suite`` guards for the days of a run, and store every verdict.
+
+    The same days over the same rows are not judged again: the stored verdict stands.
+    """
     with warehouse.read() as connection:
+        seen = _evidence(connection, suite)
+        held = get_json_state(connection, f"gate:{suite}")
+        if held == {"from": str(from_as_of), "to": str(to_as_of), "rows": seen}:
+            return stored_outcome(connection, suite, from_as_of, to_as_of)
         frame, reference = _guarded_rows(
             connection, warehouse.settings, suite, from_as_of, to_as_of
         )
@@ -61,7 +75,38 @@ def run_gate(
             passed=verdict.passed and quarantined.success,
             results=[*verdict.results, quarantined],
         )
-    return store_verdict(warehouse, verdict, from_as_of, to_as_of, run_id)
+    outcome = store_verdict(warehouse, verdict, from_as_of, to_as_of, run_id)
+    with warehouse.write() as connection:
+        set_json_state(
+            connection,
+            f"gate:{suite}",
+            {"from": str(from_as_of), "to": str(to_as_of), "rows": seen},
+        )
+    return outcome
+
+
+def stored_outcome(
+    connection: duckdb.DuckDBPyConnection, suite: str, from_as_of: date, to_as_of: date
+) -> GateOutcome:
+    """The newest stored verdict of exactly these days, overrides included."""
+    rows = (
+        connection.execute(
+            "SELECT expectation, column_name, severity, success, observed, message, overridden_by, override_reason "
+            "FROM quality.validations WHERE suite = ? AND from_as_of = ? AND as_of = ? "
+            "QUALIFY checked_at = max(checked_at) OVER () ORDER BY validation_id",
+            [suite, from_as_of, to_as_of],
+        )
+    ).fetchall()
+    verdict = Verdict.of(
+        suite,
+        [
+            Result(suite, expectation, column, severity, success, observed, message)
+            for expectation, column, severity, success, observed, message, _, _ in rows
+        ],
+    )
+    lifted = [f"{who}: {why}" for *_, who, why in rows if who is not None]
+    closed = [row for row in rows if row[2] == "critical" and not row[3] and row[6] is None]
+    return GateOutcome(verdict, not closed, lifted[0] if lifted and not closed else None)
 
 
 def store_verdict(
@@ -102,13 +147,7 @@ def store_verdict(
             )
         frame = pd.DataFrame(rows)
         replace_rows(connection, "quality.validations", frame, on=["validation_id"])
-    closed = frame[(frame["severity"] == "critical") & ~frame["success"].astype(bool)]
-    still_closed = closed[closed["overridden_by"].isna()]
-    overridden = None
-    if len(closed) and still_closed.empty:
-        first = closed.iloc[0]
-        overridden = f"{first['overridden_by']}: {first['override_reason']}"
-    return GateOutcome(verdict, still_closed.empty, overridden)
+        return stored_outcome(connection, verdict.suite, from_as_of, to_as_of)
 
 
 def require_open_gates(
@@ -200,6 +239,18 @@ def add_override(
         ).fetchone()
         bump_revision(connection)
     return int(lifted[0]) if lifted else 0
+
+
+def _evidence(connection: duckdb.DuckDBPyConnection, suite: str) -> str:
+    """What the verdict of ``suite`` rests on: changes when a row came, was refused or was released, or features were built."""
+    if suite in FEATURE_SUITES:
+        return hashlib.sha256((get_state(connection, "features_built") or "").encode()).hexdigest()
+    row = connection.execute(
+        "SELECT coalesce(sum(rows_inserted), 0), coalesce(sum(rows_quarantined), 0), "
+        "(SELECT count(*) FROM quarantine.rows WHERE released_at IS NOT NULL) FROM raw.batches WHERE table_name = ?",
+        [suite],
+    ).fetchone()
+    return str(row)
 
 
 def _guarded_rows(

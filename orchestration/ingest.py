@@ -78,9 +78,11 @@ def append_batch(
         return IngestCount()
     batch_id = _batch_id(table, batch)
     offered = batch.num_rows
-    batch = batch.group_by(batch.column_names, use_threads=False).aggregate(
-        []
-    )  # exact copies say nothing new
+    batch = batch.group_by(batch.column_names, use_threads=False).aggregate([])  # no exact copies
+    with warehouse.read() as connection:
+        batch = _unknown_rows(connection, table, batch)
+    if batch.num_rows == 0:
+        return IngestCount(offered=offered, duplicate=offered)
     refused = refuse_rows(table, batch, known_until)
     with warehouse.write() as connection:
         seen = connection.execute(
@@ -167,22 +169,26 @@ def _quarantine(
     return int(row[0]) if row else 0
 
 
+def _unknown_rows(
+    connection: duckdb.DuckDBPyConnection, table: TableSchema, batch: pa.Table
+) -> pa.Table:
+    """Rows of ``batch`` that the raw table does not hold yet; only they are judged and stored."""
+    columns = ", ".join(f'"{name}"' for name in table.columns)
+    connection.register("batch_rows", batch)
+    try:
+        found = connection.execute(
+            f"{_judged(table, 'batch_rows')} SELECT {columns} FROM judged WHERE NOT known"
+        ).to_arrow_table()
+    finally:
+        connection.unregister("batch_rows")
+    return found.cast(batch.schema)
+
+
 def _insert_new(
     connection: duckdb.DuckDBPyConnection, table: TableSchema, batch_id: str, now: datetime
 ) -> int:
-    """Insert the rows of ``incoming`` that say something new.
-
-    A row is known already if the newest version of its key has its values, or if a version with its ``known_at`` has them. A row that
-    claims the ``known_at`` of a version with other values is a revision whose provider gave no stamp of its own: it could not be known
-    before it arrived here, so its ``known_at`` becomes the arrival.
-    """
-    match = " AND ".join(f'e."{name}" = i."{name}"' for name in table.key)
-    same = (
-        " AND ".join(f'e."{name}" IS NOT DISTINCT FROM i."{name}"' for name in table.value_columns)
-        or "true"
-    )
-    key = ", ".join(f'"{name}"' for name in table.key)
-    columns = ", ".join(f'"{name}"' for name in table.columns)
+    """Insert the rows of ``incoming`` that say something new and were not refused; returns how many."""
+    columns = ", ".join(f'"{name}"' for name in (*table.key, "known_at"))
     output = ", ".join(
         "CASE WHEN clash THEN greatest(known_at, $now) ELSE known_at END"
         if name == "known_at"
@@ -190,11 +196,31 @@ def _insert_new(
         for name in table.columns
     )
     result = connection.execute(
-        f"""
-        INSERT INTO {table.qualified_name}
-        WITH bounds AS (SELECT min(ts) AS lo, max(ts) AS hi FROM temp.incoming),
+        f"INSERT INTO {table.qualified_name} {_judged(table, 'temp.incoming')} "
+        f"SELECT {output}, $now, $batch_id FROM judged WHERE NOT known AND reason IS NULL ORDER BY {columns}",
+        {"now": now, "batch_id": batch_id},
+    ).fetchone()
+    return int(result[0]) if result else 0
+
+
+def _judged(table: TableSchema, incoming: str) -> str:
+    """SQL that adds ``known`` and ``clash`` to the rows of ``incoming``.
+
+    A row is known already if the newest version of its key has its values, or if a version with its ``known_at`` has them. A row that
+    claims the ``known_at`` of a version with other values clashes: it is a revision whose provider gave no stamp of its own. It could
+    not be known before it arrived here, so its ``known_at`` becomes the arrival.
+    """
+    match = " AND ".join(f'e."{name}" = i."{name}"' for name in table.key)
+    same = " AND ".join(
+        f'e."{name}" IS NOT DISTINCT FROM i."{name}"' for name in table.value_columns
+    )
+    key = ", ".join(f'"{name}"' for name in table.key)
+    columns = ", ".join(f'"{name}"' for name in table.columns)
+    return f"""
+        WITH bounds AS (SELECT min(ts) AS lo, max(ts) AS hi FROM {incoming}),
         existing AS (
-            SELECT {columns}, row_number() OVER (PARTITION BY {key} ORDER BY known_at DESC, ingested_at DESC) = 1 AS is_newest
+            SELECT {columns},
+                row_number() OVER (PARTITION BY {key} ORDER BY known_at DESC, ingested_at DESC) = 1 AS is_newest
             FROM {table.qualified_name}
             WHERE ts BETWEEN (SELECT lo FROM bounds) AND (SELECT hi FROM bounds)
         ),
@@ -202,13 +228,9 @@ def _insert_new(
             SELECT i.*,
                 EXISTS (SELECT 1 FROM existing e WHERE {match} AND {same} AND (e.is_newest OR e.known_at = i.known_at)) AS known,
                 EXISTS (SELECT 1 FROM existing e WHERE {match} AND e.known_at = i.known_at) AS clash
-            FROM temp.incoming i WHERE i.reason IS NULL
+            FROM {incoming} i
         )
-        SELECT {output}, $now, $batch_id FROM judged WHERE NOT known ORDER BY {key}, known_at
-        """,
-        {"now": now, "batch_id": batch_id},
-    ).fetchone()
-    return int(result[0]) if result else 0
+    """
 
 
 def release_rows(warehouse: Warehouse, row_ids: Sequence[str], released_by: str) -> int:

@@ -24,8 +24,9 @@ from torch import Tensor
 
 from ml.attention.config import AttentionConfig
 from ml.attention.network import AttentionNetwork, ResidualForecaster
+from ml.attention.scaling import Scaler
 from ml.attention.selection import Selection, qlike, select
-from ml.attention.tokens import CONTEXT_FIELDS, Scaler, Tokens, make_tokens, price_share
+from ml.attention.tokens import CONTEXT_FIELDS, Tokens, make_tokens, price_share
 from ml.attention.training import Progress, Samples, predict, sample_weights, train
 from ml.baselines.har import HarxCal, cross_fitted_variance
 from ml.forecasts import HORIZONS, QUANTILE_LEVELS

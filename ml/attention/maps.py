@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ml.attention.tokens import CONTEXT_FIELDS, PRICE_GROUPS, TokenConfig
+
 MAP_COLUMNS = (
     "source",
     "asset",
@@ -31,6 +33,43 @@ MAP_COLUMNS = (
 
 
 @dataclass(frozen=True)
+class TokenTable:
+    """What each token of the order is."""
+
+    scale: tuple[str, ...]  # 'forecast' | 'daily' | 'hourly' | 'context'
+    modality: tuple[str, ...]  # 'calendar', 'price', or the context's own
+    lag_days: NDArray[
+        np.float64
+    ]  # (token,) of price tokens; NaN for context tokens, whose age varies
+    span_days: NDArray[np.float64]  # (token,) length of the interval that a token covers
+    context: slice  # where the context tokens stand
+
+
+def token_table(config: TokenConfig) -> TokenTable:
+    """The table of the tokens that this config makes."""
+    groups = [group for group, count in config.token_counts().items() for _ in range(count)]
+    first = len(groups) - len(CONTEXT_FIELDS)
+    patch = config.hourly_patch / 24
+    lags = [
+        np.zeros(1),
+        np.arange(config.daily_tokens - 1, -1, -1, dtype=np.float64),
+        np.arange(config.hourly_tokens - 1, -1, -1) * patch,
+        np.full(len(CONTEXT_FIELDS), np.nan),
+    ]
+    spans = {"calendar": 0.0, "price_hourly": patch}
+    return TokenTable(
+        scale=tuple(_SCALES.get(group, "context") for group in groups),
+        modality=tuple("price" if group in PRICE_GROUPS else group for group in groups),
+        lag_days=np.concatenate(lags),
+        span_days=np.array([spans.get(group, 1.0) for group in groups]),
+        context=slice(first, len(groups)),
+    )
+
+
+_SCALES = {"calendar": "forecast", "price_daily": "daily", "price_hourly": "hourly"}
+
+
+@dataclass(frozen=True)
 class AttentionMaps:
     """Weights of D days and N coins; refused forecasts are NaN throughout."""
 
@@ -40,18 +79,21 @@ class AttentionMaps:
     assets: tuple[str, ...]  # (N,)
     weights: NDArray[np.float64]  # (D, N, layer, head, token), 0 = masked
     present: NDArray[np.bool_]  # (D, N, token)
-    scale: tuple[str, ...]  # (token,) 'forecast' | 'daily' | 'hourly' | 'context'
-    modality: tuple[str, ...]  # (token,) 'calendar', 'price', or the context's own
-    lag_days: NDArray[
-        np.float64
-    ]  # (D, N, token) from the token's end to the end of as_of; NaN = unknown
-    span_days: NDArray[np.float64]  # (token,) length of the interval that a token covers
+    tokens: TokenTable
+    context_age_days: NDArray[np.float64]  # (D, N, context token), NaN = unknown
+
+    @property
+    def lag_days(self) -> NDArray[np.float64]:
+        """(D, N, token) from the end of the token's interval to the end of as_of; NaN = unknown."""
+        lag = np.broadcast_to(self.tokens.lag_days, self.present.shape).copy()
+        lag[..., self.tokens.context] = self.context_age_days
+        return lag
 
     def token_time(self) -> NDArray[np.datetime64]:
         """(D, N, token) start of the interval that the token covers, UTC; NaT for the forecast token and unknown ages."""
         end = (self.days + np.timedelta64(1, "D")).astype("datetime64[us]")[:, None, None]
-        back = self.lag_days + self.span_days
-        known = np.isfinite(back) & (np.asarray(self.scale) != "forecast")
+        back = self.lag_days + self.tokens.span_days
+        known = np.isfinite(back) & (np.asarray(self.tokens.scale) != "forecast")
         micro = np.round(np.where(known, back, 0.0) * 86_400e6).astype("timedelta64[us]")
         return np.where(known, end - micro, np.datetime64("NaT", "us"))
 
@@ -69,8 +111,8 @@ class AttentionMaps:
             "layer": layer,
             "head": head,
             "token": token,
-            "scale": _labels(token, self.scale),
-            "modality": _labels(token, self.modality),
+            "scale": _labels(token, self.tokens.scale),
+            "modality": _labels(token, self.tokens.modality),
             "token_time": pd.to_datetime(self.token_time()[d, n, token], utc=True),
             "lag_days": self.lag_days[d, n, token],
             "weight": self.weights[d, n, layer, head, token],

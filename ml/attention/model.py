@@ -23,10 +23,11 @@ from torch import Tensor
 
 from ml.attention.config import AttentionConfig
 from ml.attention.fitting import Fitted, assemble, empty_network, fit
-from ml.attention.maps import AttentionMaps
+from ml.attention.maps import AttentionMaps, token_table
 from ml.attention.network import ResidualForecaster
+from ml.attention.scaling import Scaler
 from ml.attention.selection import Selection
-from ml.attention.tokens import CONTEXT_FIELDS, PRICE_GROUPS, Scaler, make_tokens, price_share
+from ml.attention.tokens import CONTEXT_FIELDS, PRICE_GROUPS, make_tokens, price_share
 from ml.attention.training import Progress
 from ml.baselines.har import HarxCal
 from ml.calibration import calibrate
@@ -92,7 +93,7 @@ class AttentionModel:
             config=settings,
             anchor=anchor,
             scaler=found.scaler,
-            forecaster=found.forecaster.to(self.device),
+            forecaster=found.forecaster,
             calibrated=found.selection.calibrated,
             meta=self._meta(known, first, settings, seed, anchor, found),
         )
@@ -153,24 +154,20 @@ class AttentionModel:
         """Exact weights of the forecast token for every forecast that is not refused."""
         rows = panel.rows(as_of)
         config = self._fit().config
-        counts = config.tokens.token_counts()
-        total = sum(counts.values())
+        table = token_table(config.tokens)
         heads = config.network.n_heads * len(self.forecaster.networks)
         grid = (len(rows), len(panel.assets))
-        weights = np.full((*grid, config.network.n_layers, heads, total), np.nan)
-        present = np.zeros((*grid, total), dtype=bool)
-        lag = np.broadcast_to(_fixed_lags(config), (*grid, total)).copy()
+        weights = np.full((*grid, config.network.n_layers, heads, len(table.scale)), np.nan)
+        present = np.zeros((*grid, len(table.scale)), dtype=bool)
         anchor, _ = self._anchor(panel, as_of)
         with torch.no_grad():
             for position, column, batch in self._batches(panel, rows, anchor):
-                layers = self.attention_layers(batch)
-                found = torch.stack([layer[:, :, 0] for layer in layers], dim=1)
-                weights[position, column] = found.cpu().numpy()  # (batch, layer, head, token)
+                layers = [layer[:, :, 0] for layer in self.attention_layers(batch)]
+                # (batch, layer, head, token)
+                weights[position, column] = torch.stack(layers, dim=1).cpu().numpy()
                 present[position, column] = batch.mask.cpu().numpy()
-        for index, group in enumerate(CONTEXT_FIELDS, start=total - len(CONTEXT_FIELDS)):
-            age = panel.features.get(f"{group}_age_days")
-            lag[:, :, index] = np.nan if age is None else age[rows]
-        spans = {"price_hourly": config.tokens.hourly_patch / 24, "calendar": 0.0}
+        unknown = np.full((len(panel.days), len(panel.assets)), np.nan)
+        ages = [panel.features.get(f"{group}_age_days", unknown)[rows] for group in CONTEXT_FIELDS]
         return AttentionMaps(
             model=self.name,
             source=panel.source,
@@ -178,18 +175,8 @@ class AttentionModel:
             assets=panel.assets,
             weights=weights,
             present=present,
-            scale=tuple(
-                _SCALES.get(group, "context") for group, n in counts.items() for _ in range(n)
-            ),
-            modality=tuple(
-                "price" if group in PRICE_GROUPS else group
-                for group, n in counts.items()
-                for _ in range(n)
-            ),
-            lag_days=lag,
-            span_days=np.array(
-                [spans.get(group, 1.0) for group, n in counts.items() for _ in range(n)]
-            ),
+            tokens=table,
+            context_age_days=np.stack(ages, axis=-1),
         )
 
     @property
@@ -202,8 +189,8 @@ class AttentionModel:
 
     @property
     def forecaster(self) -> ResidualForecaster:
-        """The fitted function of tokens and anchor, in double precision."""
-        return self._fit().forecaster
+        """The fitted function of tokens and anchor, in double precision, on this model's device."""
+        return self._fit().forecaster.to(self.device)
 
     def encode(self, panel: Panel, as_of: Sequence[date]) -> TokenBatch:
         """Tokens of every forecast that is not refused, day by day in the panel's order of coins."""
@@ -330,14 +317,3 @@ class AttentionModel:
             meta=state.meta,
         )
         return model
-
-
-_SCALES = {"calendar": "forecast", "price_daily": "daily", "price_hourly": "hourly"}
-
-
-def _fixed_lags(config: AttentionConfig) -> FloatArray:
-    """(token,) days from the end of each price token to the end of the as_of day; 0 for the others."""
-    tokens = config.tokens
-    daily = np.arange(tokens.daily_tokens - 1, -1, -1, dtype=np.float64)
-    hourly = np.arange(tokens.hourly_tokens - 1, -1, -1) * tokens.hourly_patch / 24
-    return np.concatenate([[0.0], daily, hourly, np.zeros(len(CONTEXT_FIELDS))])

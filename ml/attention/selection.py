@@ -24,6 +24,7 @@ class SelectionConfig:
     min_training_days: int = 180  # with fewer training days the forecast is the anchor alone
     min_validation_days: int = 30  # likewise
     shrinkage_steps: int = 10  # the grid of shrinkage factors is 0, 1/steps, ..., 1
+    prior_blocks: float = 30.0  # non-overlapping targets that speak for the anchor beforehand
     min_gain_t: float = 0.5  # t of the validation QLIKE gain, below which the anchor is used
     calibration_min_points: int = 60  # validation forecasts that a calibrated coin has at least
     calibration_min_blocks: int = 8  # non-overlapping validation targets, likewise
@@ -41,7 +42,7 @@ class SelectionConfig:
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)}: expected a positive integer")
-        for name in ("min_gain_t", "calibration_min_blocks"):
+        for name in ("min_gain_t", "calibration_min_blocks", "prior_blocks"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} {getattr(self, name)}: expected a number >= 0")
 
@@ -105,9 +106,8 @@ def choose_shrinkage(
 ) -> tuple[float, float]:
     """(factor, t): how much of the residual to use, and the t statistic of its gain over the anchor on the block.
 
-    The factor with the least QLIKE is shrunk by t^2 / (1 + t^2), the share of the gain that is not noise (the positive-part
-    rule of James and Stein, 1961, for one mean): a block of overlapping targets says little about long horizons. It is 0
-    below `min_gain_t`.
+    The factor with the least QLIKE is shrunk by t^2 / (1 + t^2), the share of the gain that is not noise (James and Stein,
+    1961, for one mean), and by `trust` in the block; it is 0 below `min_gain_t`.
     """
     base = qlike(target, anchor)
     losses = [float(qlike(target, anchor + factor * residual).mean()) for factor in config.grid]
@@ -116,7 +116,17 @@ def choose_shrinkage(
         return 0.0, 0.0
     gain = daily_mean(base - qlike(target, anchor + factor * residual), day)
     t = mean_t_statistic(gain, horizon)
-    return (factor * t**2 / (1 + t**2), t) if t >= config.min_gain_t else (0.0, t)
+    if t < config.min_gain_t:
+        return 0.0, t
+    return factor * t**2 / (1 + t**2) * trust(len(gain), horizon, config), t
+
+
+def trust(days: int, horizon: int, config: SelectionConfig) -> float:
+    """Share in [0, 1) to which a block of that many days is believed: n / (n + `prior_blocks`), n = days / horizon.
+
+    n is the number of targets that do not overlap: 200 days say much about one day ahead and little about 22.
+    """
+    return days / (days + horizon * config.prior_blocks)
 
 
 def conformal_shift(target: FloatArray, quantiles: FloatArray, levels: FloatArray) -> FloatArray:
@@ -163,7 +173,8 @@ def select(
         best = int(np.argmin(losses))
         quantile_shrinkage[h] = config.grid[best]
         if days_known / horizon >= config.calibration_min_blocks:
-            shift[h] = conformal_shift(y, centre + mixes[best], levels)
+            believed = trust(days_known, horizon, config)
+            shift[h] = believed * conformal_shift(y, centre + mixes[best], levels)
             points = np.bincount(asset[known], minlength=n_assets)
             calibrated[:, h] = points >= config.calibration_min_points
     return Selection(shrinkage, quantile_shrinkage, shift, gain_t, calibrated)

@@ -106,7 +106,9 @@ def _by_coin(scores: pd.DataFrame, horizon: int) -> Iterator[dict[str, Any]]:
             risk = known[f"var_{suffix}"].to_numpy(dtype=np.float64)
             yield from _coverage(asset, model, suffix, level, hits, risk)
         known = apart.dropna(subset=["var_975_breach", "es_975"])
-        known = known[known["var_975"] > 0]  # a past without losses beyond 97.5 % has no shortfall to test
+        known = known[
+            known["var_975"] > 0
+        ]  # a past without losses beyond 97.5 % has no shortfall to test
         if not known.empty:
             simple = np.expm1(known["horizon_return"].to_numpy(dtype=np.float64))
             result = acerbi_szekely(simple, known["var_975"], known["es_975"])

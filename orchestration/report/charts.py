@@ -233,12 +233,11 @@ def coverage_dots(board: list[Row]) -> Chart:
             )
         ],
         "layout": {
-            "height": 110 + 24 * len(lines),
-            "margin": {"l": 92, "r": 12, "t": 8, "b": 60},
+            "height": 60 + 26 * len(lines),
+            "margin": {"l": 92, "r": 12, "t": 8, "b": 30},
             "xaxis": {"tickformat": ".0%", "range": _coverage_range(lines)},
             "yaxis": {"autorange": "reversed"},
-            "showlegend": True,
-            "legend": {"orientation": "h", "y": -0.25, "font": {"size": 10}},
+            "showlegend": False,
             "shapes": [
                 {
                     "type": "line",

@@ -7,6 +7,7 @@ or column that is not there yet gives ``NothingYet``. Never writes, and never do
 from __future__ import annotations
 
 import math
+import re
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -14,6 +15,8 @@ import duckdb
 
 Row = dict[str, Any]
 FALLBACK_CHAMPION = "harx_cal"
+_COINS_FIRST = "CASE {0}asset WHEN 'BTC' THEN 0 WHEN 'ETH' THEN 1 ELSE 2 END, {0}asset"
+"""Order in which coins are listed: the two that everything else moves with, then by name."""
 HISTORY_DAYS = 60
 """Days of realised volatility on the charts, and of ordinary feature moves to compare the last one with."""
 
@@ -28,7 +31,17 @@ def rows(connection: duckdb.DuckDBPyConnection, sql: str, **parameters: Any) -> 
     try:
         cursor = connection.execute(sql, used)
     except (duckdb.CatalogException, duckdb.BinderException) as error:
-        raise NothingYet(str(error).splitlines()[0]) from error
+        named = re.search(r'with name "?([\w.]+)"? does not exist', str(error))
+        column = re.search(r'column "?(\w+)"? not found', str(error))
+        if not named and not column:  # a fault of ours, not a table that is yet to come
+            raise
+        what = named[1] if named else f"column {column[1] if column else ''}"
+        raise NothingYet(f"{what} is not there yet") from error
+    except duckdb.InvalidInputException as error:
+        # DuckDB looks for a missing table among Python's names, and may find one of ours.
+        if "replacement scan" not in str(error):
+            raise
+        raise NothingYet("a table is not there yet") from error
     names = [column[0] for column in cursor.description or ()]
     return [
         {name: _plain(name, value) for name, value in zip(names, line, strict=True)}
@@ -136,7 +149,7 @@ def summary(connection: duckdb.DuckDBPyConnection, as_of: date, model: str) -> l
         LEFT JOIN {parts["r"]} r
             ON r.asset = t.asset AND r.horizon = t.horizon AND r.model_version = t.model_version
         WHERE t.model = $model
-        ORDER BY t.horizon, t.asset
+        ORDER BY t.horizon, {_COINS_FIRST.format("t.")}
         """,
         as_of=as_of,
         model=model,
@@ -204,7 +217,8 @@ def attention(connection: duckdb.DuckDBPyConnection, as_of: date) -> list[Row]:
                 WHEN 'context' THEN replace(modality, '_', ' ') || CASE modality WHEN 'price' THEN ', context' ELSE '' END
                 ELSE replace(modality, '_', ' ') || ', ' || scale END AS label,
             sum(weight) AS weight, count(*) AS tokens
-        FROM ({_NEWEST_WEIGHTS}) GROUP BY ALL ORDER BY asset, layer, head, label
+        FROM ({_NEWEST_WEIGHTS}) GROUP BY ALL
+        ORDER BY any_value({_COINS_FIRST.format("").split(",")[0]}), asset, layer, head, label
         """,
         as_of=as_of,
     )
@@ -227,12 +241,12 @@ def explanations(connection: duckdb.DuckDBPyConnection, as_of: date) -> list[Row
     """What moved each forecast, by feature group, with the verdict of the audit."""
     return rows(
         connection,
-        """
+        f"""
         SELECT asset, horizon, model, model_version, feature_group, attention_rollout, integrated_gradients,
             ablation_effect, completeness_error, verdict, verdict_reason
         FROM forecasts.explanations WHERE as_of = $as_of
         QUALIFY dense_rank() OVER (PARTITION BY asset, horizon ORDER BY model_version DESC, model DESC) = 1
-        ORDER BY asset, horizon, abs(integrated_gradients) DESC NULLS LAST, feature_group
+        ORDER BY {_COINS_FIRST.format("")}, horizon, abs(integrated_gradients) DESC NULLS LAST, feature_group
         """,
         as_of=as_of,
     )
@@ -360,8 +374,11 @@ def feature_moves(connection: duckdb.DuckDBPyConnection, as_of: date) -> list[Ro
                 PARTITION BY asset, feature ORDER BY as_of ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
             )
         )
-        SELECT asset, feature, before, value AS after, move / usual AS deviations FROM measured
+        SELECT CASE WHEN count(*) OVER alike > 1 THEN 'market' ELSE asset END AS asset, feature, before, value AS after,
+            move / usual AS deviations
+        FROM measured
         WHERE as_of = $as_of AND day_before = as_of - 1 AND moves >= 20 AND usual > 0 AND isfinite(move / usual)
+        WINDOW alike AS (PARTITION BY feature, before, value)
         QUALIFY row_number() OVER (PARTITION BY feature, before, value ORDER BY asset) = 1
         ORDER BY abs(move / usual) DESC, asset, feature LIMIT 12
         """,
@@ -386,7 +403,8 @@ def freshness(connection: duckdb.DuckDBPyConnection, as_of: date) -> list[Row]:
     parts = ", ".join(f"{name}_age_days, {name}_missing" for name in MODALITIES)
     return rows(
         connection,
-        f"SELECT asset, {parts} FROM features.daily WHERE as_of = $as_of ORDER BY asset",
+        f"SELECT asset, {parts} FROM features.daily WHERE as_of = $as_of "
+        f"ORDER BY {_COINS_FIRST.format('')}",
         as_of=as_of,
     )
 

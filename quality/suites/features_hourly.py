@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quality.drift import drifted_columns
+from quality.drift import drifted_columns, off_scale_columns
 from quality.features_conditions import known_after_the_day_began
 from quality.measures import missing_bars
 from quality.suite import (
@@ -51,8 +51,11 @@ SUITE = Suite(
         measured("no_hours_are_missing", missing_bars(("asset",), "1h"), KEY, WARNING,
                  "over 95 % of hours between a coin's first and last are there: look at the raw gate's gaps",
                  high=5, unit=" % missing", column="ts"),
-        measured("tokens_have_not_drifted", drifted_columns(VALUES, 1.0), (), WARNING,
-                 "PSI of every column against the reference at most 1: a new regime, or a new kind of data",
+        measured("tokens_are_on_their_scale", off_scale_columns(VALUES), (), WARNING,
+                 "every column's median within 8 spreads of the reference: a crash, or a new kind of data",
+                 high=0, unit=" columns off"),
+        measured("tokens_have_not_drifted", drifted_columns(VALUES, "ts", 0.5), ("ts",), WARNING,
+                 "PSI of every column against the reference at most 0.5: a new regime, or a new kind of data",
                  high=0, unit=" columns drifted"),
     ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quality.drift import drifted_columns
+from quality.drift import drifted_columns, off_scale_columns
 from quality.features_conditions import flag_tells_completeness, known_after_the_day_began
 from quality.suite import (
     LAST_DAY,
@@ -52,8 +52,12 @@ SUITE = Suite(
                    name="bars_used_at_most_expected"),
         between("return", -3, 3, CRITICAL, "|log return| at most 3 per day: a bad bar that the raw gate let in"),
         between("close", 0, None, CRITICAL, "close is above zero: a bad bar that the raw gate let in", above=True),
-        measured("targets_have_not_drifted", drifted_columns(("realized_variance",)), ("realized_variance",), WARNING,
-                 "PSI of realised variance against the reference at most 0.25: a new regime, expect wider errors",
+        measured("targets_are_on_their_scale", off_scale_columns(("realized_variance",)), ("realized_variance",), WARNING,
+                 "median realised variance within 8 spreads of the reference: a crash, or a new kind of data",
+                 high=0, unit=" columns off", column="realized_variance"),
+        measured("targets_have_not_drifted", drifted_columns(("realized_variance",), "day", 0.5),
+                 ("realized_variance", "day"), WARNING,
+                 "PSI of realised variance against the reference at most 0.5: a new regime, expect wider errors",
                  high=0, unit=" columns drifted", column="realized_variance"),
     ),
 )

@@ -10,7 +10,7 @@ from quality.conditions import (
     no_fat_finger,
     no_unconfirmed_leap,
 )
-from quality.drift import bar_range_drift
+from quality.drift import drifted_columns, off_scale_columns
 from quality.measures import (
     age_hours,
     level_shift,
@@ -101,9 +101,12 @@ SUITE = Suite(
         measured("volumes_keep_their_unit", level_shift("volume", SERIES), (*SERIES, "volume"), WARNING,
                  "median volume within a factor of 30 of the reference: base, quote or contracts?",
                  high=30, unit="x", column="volume"),
-        measured("bar_ranges_have_not_drifted", bar_range_drift, ("high", "low"), WARNING,
-                 "PSI of log(high/low) against the reference under 1: a new regime, or a new kind of data",
-                 high=1, unit=" PSI", column="high"),
+        measured("bar_ranges_are_on_their_scale", off_scale_columns(("log_range",)), ("high", "low"), WARNING,
+                 "median log(high/low) within 8 spreads of the reference: a crash, or a new kind of data",
+                 high=0, unit=" columns off", column="high"),
+        measured("bar_ranges_have_not_drifted", drifted_columns(("log_range",), "ts", 1.0, 28), ("high", "low", "ts"),
+                 WARNING, "PSI of log(high/low) against the reference under 1: a new regime, or a new kind of data",
+                 high=0, unit=" columns drifted", column="high"),
     ),
 )
 # fmt: on

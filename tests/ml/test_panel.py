@@ -150,6 +150,12 @@ def test_nullable_and_arrow_columns_become_floats() -> None:
     daily, realized, hourly = small_frames()
     daily["news"] = pd.array([1, None] * 40, dtype="Int32")
     daily["as_of"] = daily["as_of"].dt.date
+    daily["revised"] = pd.Series([True, None] * 40, dtype=object, index=daily.index)
+    daily["label"] = "text"
+    revised = Panel.from_frames(daily, realized, hourly).feature("revised")
+    assert np.nansum(revised) == 40
+    assert np.isnan(revised).sum() == 40
+    assert "label" not in Panel.from_frames(daily, realized, hourly).features
     values = Panel.from_frames(daily, realized, hourly).feature("news")
     assert values.dtype == np.float64
     assert np.isnan(values).sum() == 40
@@ -181,3 +187,12 @@ def test_mixed_sources_unknown_days_and_columns_are_named() -> None:
         panel.target(0)
     with pytest.raises(ValueError, match="window of 0 days"):
         panel.window(0)
+
+
+def test_a_panel_without_realized_days_has_no_targets() -> None:
+    daily, realized, hourly = small_frames()
+    panel = Panel.from_frames(daily, realized.iloc[:0], hourly)
+    assert np.isnan(panel.target(1)).all()
+    assert len(panel.until(date(2023, 1, 5)).realized.day) == 0
+    with pytest.raises(ValueError, match=r"features.daily has no rows"):
+        Panel.from_frames(daily.iloc[:0], realized)

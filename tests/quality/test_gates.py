@@ -366,6 +366,22 @@ def test_a_shifted_distribution_warns_and_names_the_feature() -> None:
     assert "semivariance_neg_d" in dark.observed
 
 
+def test_a_day_off_the_scale_of_its_past_warns_and_names_the_feature() -> None:
+    past = features_daily(days=60, seed=1)
+    day = past[past["as_of"] == past["as_of"].max()]
+    assert result(
+        validate("features.daily", day, reference=past), "features_are_on_their_scale"
+    ).success
+    percent = day.assign(funding_rate_d=day["funding_rate_d"] + 0.05)
+    found = result(
+        validate("features.daily", percent, reference=past), "features_are_on_their_scale"
+    )
+    assert (found.success, found.severity, found.failing_rows) == (False, WARNING, [])
+    assert "funding_rate_d" in found.observed
+    drift = result(validate("features.daily", percent, reference=past), "features_have_not_drifted")
+    assert drift.observed == "not checked: 1 days, 60 needed to compare distributions"
+
+
 def test_another_unit_shows_against_the_reference() -> None:
     frame = ohlcv()
     verdict = validate(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.transforms.raw_market import ASSETS, DAYS, FIRST_DAY, Frames, raw_market
+from tests.transforms.raw_market import DAYS, FIRST_DAY, Frames, raw_market
 from tests.transforms.warehouse import dbt, store
 
 LAST_AS_OF = FIRST_DAY + timedelta(days=DAYS - 2)
@@ -35,8 +35,7 @@ def built(market: Frames, tmp_path_factory: pytest.TempPathFactory) -> Built:
     """The whole market backfilled at once, unit tests and data tests included."""
     path = tmp_path_factory.mktemp("warehouse") / "whole.duckdb"
     store(path, market)
-    arguments = {"from_date": FIRST_DAY, "to_date": LAST_AS_OF, "assets": list(ASSETS)}
     # models first: a unit test reads the column types of its inputs from relations that exist
-    dbt(path, "run", **arguments)
-    statuses = dbt(path, "test", **arguments)
+    span = (FIRST_DAY, LAST_AS_OF)
+    statuses = dbt(path, ("run", *span), ("test", *span))
     return Built(path, market, statuses, FIRST_DAY, LAST_AS_OF)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from tests.transforms.conftest import Built
-from tests.transforms.raw_market import ASSETS, FIVE_MINUTE_DAYS, Frames
+from tests.transforms.raw_market import FIVE_MINUTE_DAYS
 from tests.transforms.warehouse import dbt, differences, store
 
 STORED = {
@@ -24,43 +23,23 @@ STORED = {
 SPLIT = FIVE_MINUTE_DAYS.start + 6  # amid the late and revised days
 
 
-def _known_between(frames: Frames, after: pd.Timestamp, until: pd.Timestamp) -> Frames:
-    return {
-        name: frame[(frame["known_at"] > after) & (frame["known_at"] <= until)]
-        for name, frame in frames.items()
-    }
-
-
 @pytest.fixture(scope="module")
 def daily(built: Built, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """One build up to SPLIT, three daily ones, one after a pause; rows arrive as they become known."""
+    """One build up to SPLIT, a daily one, one after a pause, and one of the skipped day and days that were built."""
+
+    def day(number: int) -> date:
+        return built.first + timedelta(days=number)
+
     path = tmp_path_factory.mktemp("daily") / "daily.duckdb"
-    known = pd.Timestamp("2000-01-01", tz="UTC")
-    for first, last in (
-        (0, SPLIT),
-        (SPLIT + 1, SPLIT + 1),
-        (SPLIT + 2, SPLIT + 2),
-        (SPLIT + 4, SPLIT + 5),
-    ):
-        decision = pd.Timestamp(built.first, tz="UTC") + pd.Timedelta(days=last + 1, minutes=30)
-        store(path, _known_between(built.frames, known, decision))
-        known = decision
-        dbt(
-            path,
-            "run",
-            from_date=built.first + timedelta(days=first),
-            to_date=built.first + timedelta(days=last),
-            assets=list(ASSETS),
-        )
-    # the day that was skipped, and days that are built already
+    store(path, built.frames)
     dbt(
         path,
-        "run",
-        from_date=built.first + timedelta(days=SPLIT + 2),
-        to_date=built.first + timedelta(days=SPLIT + 4),
-        assets=list(ASSETS),
+        ("run", day(0), day(SPLIT)),
+        ("run", day(SPLIT + 1), day(SPLIT + 1)),
+        ("run", day(SPLIT + 3), day(SPLIT + 4)),
+        ("run", day(SPLIT + 1), day(SPLIT + 3)),
     )
-    return path, (built.first + timedelta(days=SPLIT + 5)).isoformat()
+    return path, day(SPLIT + 4).isoformat()
 
 
 @pytest.mark.parametrize("name", STORED)

@@ -46,7 +46,7 @@ def poisoned(built: Built, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     as_of = built.first + timedelta(days=POISON_AFTER)
     decision = pd.Timestamp(as_of, tz="UTC") + pd.Timedelta(days=1, minutes=30)
     store(path, _poison(built.frames, decision))
-    dbt(path, "run", from_date=built.first, to_date=built.last, assets=list(ASSETS))
+    dbt(path, ("run", built.first, built.last))
     return path, as_of.isoformat()
 
 
@@ -98,16 +98,24 @@ def test_late_bars_complete_their_day_on_the_as_of_on_which_they_came(built: Bui
 
 def test_a_revision_is_read_from_its_as_of_on_and_not_before(built: Built) -> None:
     versions = _versions(built, "ADA", REVISED_DAY)
-    assert versions.index.tolist() == [
-        0,
-        2,
-        3,
-    ]  # 2: the late close that the day's first return starts at
+    # 1: the late close at which the day's first return starts; 3: the revision
+    assert versions.index.tolist() == [0, 1, 3]
     assert versions.loc[3, "close"] == pytest.approx(1.02 * versions.loc[0, "close"])
     first = _daily(built, "ADA", REVISED_DAY)
     assert first["close"] == versions.loc[0, "close"]
     after = _daily(built, "ADA", REVISED_DAY + 3)
     assert after["return_5d"] != pytest.approx(first["return_5d"])
+
+
+def test_late_hours_say_when_they_came_and_revised_ones_stay_as_first_known(built: Built) -> None:
+    hours = table(built.path, "features.hourly", "asset = 'ADA'")
+    number = (hours["ts"] - pd.Timestamp(built.first, tz="UTC")).dt.days
+    delay = (hours["known_on"] - hours["ts"].dt.tz_localize(None).dt.normalize()).dt.days
+    afternoon = hours["ts"].dt.hour >= 12
+    assert set(delay[(number == LATE_DAY) & afternoon]) == {2}
+    assert set(delay[(number == LATE_DAY) & ~afternoon]) == {0}
+    assert set(delay[number == REVISED_DAY]) == {0}
+    assert not hours.duplicated(["asset", "ts"]).any()
 
 
 def test_a_day_without_bars_keeps_its_row(built: Built) -> None:
@@ -132,16 +140,18 @@ def test_the_only_venue_of_a_day_speaks_for_it(built: Built) -> None:
     day = built.first + timedelta(days=KRAKEN_DAY)
     with connect(built.path) as connection:
         found = connection.execute(
-            "SELECT day = ? AS only_kraken, venue, count(*) FROM intermediate.int_realized_daily "
+            "SELECT venue, count(*), max(day = ?) FROM intermediate.int_realized_daily "
             "WHERE asset = 'ETH' AND known_on = day GROUP BY ALL ORDER BY ALL",
             [day],
         ).fetchall()
-    assert [row[:2] for row in found] == [(False, "binance"), (True, "kraken")]
+    (binance, binance_days, its_day), (kraken, kraken_days, his_day) = found
+    assert (binance, its_day, kraken, his_day) == ("binance", False, "kraken", True)
+    assert binance_days > 10 * kraken_days  # Kraken trades more, but has fewer bars
 
 
 def test_a_modality_that_fell_silent_is_missing_after_its_limit_and_ages(built: Built) -> None:
     rows = table(built.path, "features.daily", "asset = 'ETH' AND as_of >= DATE '2024-03-03'")
-    assert rows["funding_missing"].tolist() == [False] * 3 + [True] * (len(rows) - 3)
+    assert rows["funding_missing"].tolist() == [False] * 4 + [True] * (len(rows) - 4)
     assert rows["funding_rate_d"].isna().tolist() == rows["funding_missing"].tolist()
     assert np.allclose(np.diff(rows["funding_age_days"]), 1)
 

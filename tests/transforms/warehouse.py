@@ -11,14 +11,13 @@ import subprocess
 import sys
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pandas as pd
 
 from orchestration.settings import TRANSFORMS_DIR
 from orchestration.sources.schema import TABLES
-from tests.transforms.raw_market import Frames
+from tests.transforms.raw_market import ASSETS, Frames
 
 
 def connect(path: Path, *, read_only: bool = True) -> duckdb.DuckDBPyConnection:
@@ -47,19 +46,32 @@ def store(path: Path, frames: Frames) -> None:
             connection.unregister("batch")
 
 
-def dbt(path: Path, command: str, *arguments: str, **variables: Any) -> dict[str, str]:
-    """Run dbt on the warehouse; status by node name. Raises AssertionError with dbt's output when it fails."""
+_CHILD = """
+import json, sys
+from dbt.cli.main import dbtRunner
+for arguments in json.loads(sys.argv[1]):
+    if not dbtRunner().invoke(arguments).success:
+        sys.exit(1)
+"""
+
+
+def dbt(path: Path, *runs: tuple[str, date, date], **variables: object) -> dict[str, str]:
+    """Run dbt commands one after the other, each (command, from_date, to_date); status by node of the last.
+
+    One child process for all of them, since dbt takes seconds to start. Raises AssertionError with dbt's output when one fails.
+    """
     target = path.parent / f"target-{path.stem}"
-    values = {
-        name: value.isoformat() if isinstance(value, date) else value
-        for name, value in variables.items()
-    }
-    result = subprocess.run(
-        [
-            *(sys.executable, "-W", "ignore", "-m", "dbt.cli.main", command, *arguments),
+    commands = []
+    for command, first, last in runs:
+        values = {"assets": list(ASSETS), **variables}
+        values |= {"from_date": first.isoformat(), "to_date": last.isoformat()}
+        options = [
             *("--project-dir", str(TRANSFORMS_DIR), "--profiles-dir", str(TRANSFORMS_DIR)),
             *("--no-use-colors", "--vars", json.dumps(values)),
-        ],
+        ]
+        commands.append([command, *options])
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _CHILD, json.dumps(commands)],
         cwd=path.parent,
         env={
             **os.environ,

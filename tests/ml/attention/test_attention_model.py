@@ -199,7 +199,7 @@ def test_a_missing_modality_is_masked_in_the_map_and_the_forecast_is_still_given
 
     bare = with_features(planted, without_onchain)
     maps = trained_model.attention(bare, BLOCK)
-    token = maps.modality.index("onchain")
+    token = maps.tokens.modality.index("onchain")
     assert (maps.weights[..., token] == 0).all()
     assert set(trained_model.forecast(bare, BLOCK).status.ravel()) == {"ok"}
     assert "onchain" not in set(maps.to_frame()["modality"])

@@ -13,6 +13,7 @@ from ml.attention.selection import (
     mean_t_statistic,
     qlike,
     select,
+    trust,
 )
 from ml.forecasts import QUANTILE_LEVELS
 
@@ -35,6 +36,11 @@ def test_a_residual_that_is_right_is_used_nearly_in_full() -> None:
     signal, target, day, _ = block()
     factor, t = choose_shrinkage(target, np.zeros_like(target), signal, day, 1, CONFIG)
     assert factor > 0.85
+    few_days = day < 30
+    few = choose_shrinkage(
+        target[few_days], 0 * target[few_days], signal[few_days], day[few_days], 1, CONFIG
+    )
+    assert few[0] < 0.6 * factor
     assert t > 5
 
 
@@ -64,6 +70,11 @@ def test_the_standard_error_grows_with_the_overlap_of_targets() -> None:
     assert mean_t_statistic(overlapping, 22) < 0.5 * as_if_independent
     independent = random.standard_normal(4000) + 1.0
     assert mean_t_statistic(independent, 1) == pytest.approx(np.sqrt(4000), rel=0.1)
+
+
+def test_a_block_is_believed_by_its_number_of_targets_that_do_not_overlap() -> None:
+    assert trust(225, 1, CONFIG) == pytest.approx(225 / 255)
+    assert trust(220, 22, CONFIG) == pytest.approx(10 / 40)
 
 
 def test_conformal_shifts_give_the_stated_coverage_on_new_data() -> None:

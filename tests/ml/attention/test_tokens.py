@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ml.attention.scaling import Scaler
 from ml.attention.tokens import (
     CONTEXT_FIELDS,
     DAILY_FIELDS,
     GROUPS,
-    Scaler,
     TokenConfig,
     Tokens,
     make_tokens,
