@@ -290,7 +290,7 @@ def _newest_day(connection: Any) -> date:
         raise LookupError(
             "no forecast published yet: run `./volcast demo` or `./volcast run --as-of DATE` first"
         )
-    return row[0]  # type: ignore[no-any-return]
+    return row[0]
 
 
 def _query(settings: Any, query: str, *, as_csv: bool = False, live: bool = False) -> None:
@@ -349,17 +349,16 @@ def _show_forecasts(settings: Any, as_of: date) -> None:
     source, found = _guard(rows)
     title = f"{'SIMULATED MARKET: ' if source == 'simulated' else ''}volatility forecasts of {settings.champion}, as of {as_of} (annualised)"
     table = Table(title=title, title_justify="left")
-    for name, side in (
-        ("coin", "left"), ("days", "right"), ("volatility", "right"), ("10 %", "right"), ("90 %", "right"), ("VaR 97.5 %", "right"),
-        ("uncertainty", "right"), ("leverage", "right"),
-    ):  # fmt: skip
-        table.add_column(name, justify=side)  # type: ignore[arg-type]
+    names = ("coin", "days", "volatility", "10 %", "90 %", "VaR 97.5 %", "uncertainty", "leverage")
+    for name in names:
+        table.add_column(name, justify="left" if name == "coin" else "right")
     for asset, horizon, volatility, low, high, var, uncertainty, leverage, _ in found:
         table.add_row(
             asset,
             str(horizon),
             f"{volatility:.1%}",
-            f"{low:.1%} .. {high:.1%}",
+            f"{low:.1%}",
+            f"{high:.1%}",
             "" if var is None else f"{var:.1%}",
             "" if uncertainty is None else f"{uncertainty:.2f}",
             "" if leverage is None else f"{leverage:.2f}",
@@ -369,9 +368,7 @@ def _show_forecasts(settings: Any, as_of: date) -> None:
 
     console.print(f"report:    {report_path(settings, as_of)}", soft_wrap=True)
     console.print(f"snapshot:  {settings.published_path}", soft_wrap=True)
-    console.print(
-        'next:      ./volcast sql "FROM forecasts.volatility LIMIT 5"   or   ./volcast dev'
-    )
+    console.print("next:      ./volcast dev (the UI)   ./volcast status   ./volcast sql ...")
 
 
 def main() -> None:

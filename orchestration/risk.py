@@ -53,10 +53,11 @@ def risk_rows(
             & (forecasts["model"] == block.model)
             & forecasts["as_of"].isin(pd.to_datetime(list(block.days)))
         ]
-        for (asset, horizon), rows in mine.groupby(["asset", "horizon"], sort=True):
-            tail = tails.get((asset, int(horizon)))
+        for key, rows in mine.groupby(["asset", "horizon"], sort=True):
+            asset, horizon = str(key[0]), int(str(key[1]))
+            tail = tails.get((asset, horizon))
             if tail is not None:
-                parts.append(rows.assign(**var_es(rows["variance"].to_numpy(), int(horizon), tail)))
+                parts.append(rows.assign(**var_es(rows["variance"].to_numpy(), horizon, tail)))
     if not parts:
         return pd.DataFrame()
     rows = pd.concat(parts, ignore_index=True)

@@ -247,12 +247,12 @@ def replace_rows(
 
     Idempotent: the same frame twice gives the same rows. Raises ``WarehouseError`` for a missing column or a repeated key.
     """
+    if frame.empty:
+        return 0
     spec = OUTPUT_TABLES[table]
     missing = [name for name in spec.columns if name not in frame.columns]
     if missing:
         raise WarehouseError(f"{table}: columns {missing} are missing from the rows to write")
-    if frame.empty:
-        return 0
     repeated = frame.duplicated(list(spec.key))
     if repeated.any():
         example = frame.loc[repeated, list(spec.key)].iloc[0].to_dict()

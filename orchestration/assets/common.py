@@ -75,7 +75,7 @@ def output_options(
 
 
 def result(
-    platform: Platform, rows: int, *, asset_key: dg.AssetKey | None = None, **metadata: Any
+    platform: Platform, rows: int, asset_key: dg.AssetKey | None = None, /, **metadata: Any
 ) -> dg.MaterializeResult[None]:
     """A materialisation: rows in the table, the source of the data, and whatever else is plotted over time."""
     return dg.MaterializeResult(

@@ -4,6 +4,7 @@ In: forecasts whose target has ended, features.realized as known at the last day
 ``.tests``. A forecast that is scored is not scored again; leaderboard and tests are kept as at the last day of each run.
 """
 
+from collections.abc import Callable
 from datetime import date
 
 import dagster as dg
@@ -13,8 +14,7 @@ import pandas as pd
 from orchestration.assets.common import key_of, output_options, result
 from orchestration.partitions import day_range
 from orchestration.platform import Platform
-from orchestration.settings import Settings
-from orchestration.warehouse import replace_rows
+from orchestration.warehouse import bump_revision, get_state, replace_rows, set_state
 
 BENCHMARK = "harx_cal"
 
@@ -33,8 +33,6 @@ BENCHMARK = "harx_cal"
 def scores(
     context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
 ) -> dg.MaterializeResult[None]:
-    from ml.evaluation.scores import score_frame
-
     _, last = day_range(context)
     with platform.warehouse.read() as connection:
         forecasts = unscored_forecasts(connection, last)
@@ -43,7 +41,11 @@ def scores(
             "SELECT * FROM features.realized WHERE known_on <= ? AND day >= CAST(? AS DATE)",
             [last, earliest],
         ).df()
-    made = score_frame(forecasts, realized) if len(forecasts) else pd.DataFrame()
+    made = pd.DataFrame()
+    if len(forecasts):
+        from ml.evaluation.scores import score_frame
+
+        made = score_frame(forecasts, realized)
     if len(made):
         with platform.warehouse.write() as connection:
             replace_rows(
@@ -70,13 +72,14 @@ def scores(
 def leaderboard(
     context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
 ) -> dg.MaterializeResult[None]:
-    from ml.evaluation.leaderboard import leaderboard as rank
-
     _, last = day_range(context)
-    with platform.warehouse.read() as connection:
-        scored = live_scores(connection, platform.settings, last)
-    rows = rank(scored, benchmark=BENCHMARK) if len(scored) else pd.DataFrame()
-    _keep(platform, "evaluation.leaderboard", rows, last)
+
+    def rank(scored: pd.DataFrame) -> pd.DataFrame:
+        from ml.evaluation.leaderboard import leaderboard as ranked
+
+        return ranked(scored, benchmark=BENCHMARK)
+
+    rows = _as_at(platform, "evaluation.leaderboard", last, rank)
     best = rows[rows["horizon"] == 1].sort_values("qlike") if len(rows) else rows
     return result(
         platform,
@@ -97,15 +100,15 @@ def leaderboard(
 def tests(
     context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
 ) -> dg.MaterializeResult[None]:
-    from ml.evaluation.verdicts import comparison_tests
-
     _, last = day_range(context)
-    with platform.warehouse.read() as connection:
-        scored = live_scores(connection, platform.settings, last)
-    rows = comparison_tests(scored, benchmark=BENCHMARK) if len(scored) else pd.DataFrame()
-    if len(rows):
-        rows = rows.assign(benchmark=rows["benchmark"].fillna(""))
-    _keep(platform, "evaluation.tests", rows, last)
+
+    def compare(scored: pd.DataFrame) -> pd.DataFrame:
+        from ml.evaluation.verdicts import comparison_tests
+
+        found = comparison_tests(scored, benchmark=BENCHMARK)
+        return found.assign(benchmark=found["benchmark"].fillna(""))
+
+    rows = _as_at(platform, "evaluation.tests", last, compare)
     return result(platform, len(rows), tests=len(rows))
 
 
@@ -124,9 +127,7 @@ def unscored_forecasts(connection: duckdb.DuckDBPyConnection, last: date) -> pd.
     ).df()
 
 
-def live_scores(
-    connection: duckdb.DuckDBPyConnection, settings: Settings, last: date
-) -> pd.DataFrame:
+def live_scores(connection: duckdb.DuckDBPyConnection, last: date) -> pd.DataFrame:
     """Scores known by ``last``; of a day that several versions of a model forecast, the newest version's."""
     return connection.execute(
         """
@@ -141,30 +142,29 @@ def live_scores(
     ).df()
 
 
-def _keep(platform: Platform, table: str, rows: pd.DataFrame, last: date) -> None:
-    """Store what a run found as at its last day, unless the same rows are there."""
-    if rows.empty:
-        return
-    stamped = rows.assign(source=platform.source.name, as_of=pd.Timestamp(last))
+def _as_at(
+    platform: Platform, table: str, last: date, judge: Callable[[pd.DataFrame], pd.DataFrame]
+) -> pd.DataFrame:
+    """The rows of ``table`` as at ``last``: judged anew when there are other scores than last time, else as stored."""
+    key = f"{table}:{last}"
     with platform.warehouse.read() as connection:
-        held = connection.execute(f"SELECT * FROM {table} WHERE as_of = ?", [last]).df()
-    columns = sorted(set(held.columns) & set(stamped.columns))
-    if len(held) == len(stamped) and _same(held[columns], stamped[columns]):
-        return
+        row = connection.execute(
+            "SELECT count(*), sum(hash(s)) FROM evaluation.scores s WHERE as_of + horizon <= ?",
+            [last],
+        ).fetchone()
+        evidence = str(row)
+        if get_state(connection, key) == evidence:
+            return connection.execute(f"SELECT * FROM {table} WHERE as_of = ?", [last]).df()
+        scored = live_scores(connection, last)
+    rows = pd.DataFrame()
+    if len(scored):
+        rows = judge(scored).assign(source=platform.source.name, as_of=pd.Timestamp(last))
     with platform.warehouse.write() as connection:
         connection.execute(f"DELETE FROM {table} WHERE as_of = ?", [last])
-        replace_rows(connection, table, stamped, on=["as_of"])
-
-
-def _same(held: pd.DataFrame, fresh: pd.DataFrame) -> bool:
-    texts = [
-        frame.map(lambda value: f"{value:.10g}" if isinstance(value, float) else str(value))
-        .sort_values(list(frame.columns))
-        .to_numpy()
-        .tolist()
-        for frame in (held, fresh)
-    ]
-    return bool(texts[0] == texts[1])
+        replace_rows(connection, table, rows, on=["as_of"])
+        set_state(connection, key, evidence)
+        bump_revision(connection)
+    return rows
 
 
 EVALUATION_ASSETS = [scores, leaderboard, tests]

@@ -73,11 +73,11 @@ def attention_weights(
 def explanations(
     context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
 ) -> dg.MaterializeResult[None]:
-    from ml.explain.explanations import explain
-
     first, last = day_range(context)
 
     def explain_block(model: Any, panel: Any, block: ServedDays) -> pd.DataFrame:
+        from ml.explain.explanations import explain  # torch and captum: only when there is work
+
         return explain(model, panel, block.days, block.model_version)
 
     made = _fill(platform, "forecasts.explanations", first, last, explain_block)

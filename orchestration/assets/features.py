@@ -113,9 +113,7 @@ def dbt_features(
     )
     context.log.info(f"dbt builds {from_as_of} .. {to_as_of}{' from scratch' if refresh else ''}")
     with warehouse.lock() as lock:
-        results = dbt.build(
-            settings, from_as_of, to_as_of, assets, lock=lock, full_refresh=refresh
-        )
+        results = dbt.build(settings, from_as_of, to_as_of, assets, lock=lock, full_refresh=refresh)
     with warehouse.write() as connection:
         set_json_state(
             connection,

@@ -46,7 +46,7 @@ def days_of(first: date, last: date) -> list[date]:
     backfill_policy=dg.BackfillPolicy.single_run(),
     pool="warehouse",
 )
-def volatility(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]):  # type: ignore[no-untyped-def]
+def volatility(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]):
     first, last = day_range(context)
     settings, warehouse = platform.settings, platform.warehouse
     with warehouse.read() as connection:
@@ -90,7 +90,7 @@ def volatility(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Pla
     yield result(
         platform,
         int(total[0]) if total else 0,
-        asset_key=key_of("forecasts.volatility"),
+        key_of("forecasts.volatility"),
         forecasts_made=len(rows),
         mean_volatility_percent=float(first_asset["volatility_percent"].mean())
         if len(first_asset)
@@ -102,7 +102,7 @@ def volatility(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Pla
     yield result(
         platform,
         int(total_refused[0]) if total_refused else 0,
-        asset_key=key_of("forecasts.refusals"),
+        key_of("forecasts.refusals"),
         refused=len(refusals),
     )
 
@@ -150,6 +150,6 @@ def _stamped(rows: pd.DataFrame, platform: Platform, run_id: str) -> pd.DataFram
     )
 
 
-def _write(connection, table: str, rows: pd.DataFrame) -> None:  # type: ignore[no-untyped-def]
+def _write(connection, table: str, rows: pd.DataFrame) -> None:
     if not rows.empty:
         replace_rows(connection, table, rows, on=["as_of", "model", "model_version"])
