@@ -15,6 +15,7 @@ from ml.attention.network import NetworkConfig
 from ml.attention.selection import SelectionConfig
 from ml.attention.tokens import TokenConfig
 from ml.attention.training import TrainingConfig
+from ml.forecasts import HORIZONS
 from ml.model import DEFAULT_WINDOW_DAYS
 
 Part = TypeVar("Part", TokenConfig, NetworkConfig, TrainingConfig, SelectionConfig)
@@ -35,6 +36,9 @@ class AttentionConfig:
         for name in ("window_days", "n_seeds"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)}: expected a positive integer")
+        weights = self.training.horizon_weights
+        if len(weights) != len(HORIZONS):
+            raise ValueError(f"horizon_weights {weights}: expected one for each of {HORIZONS}")
 
     @classmethod
     def from_mapping(cls, config: Mapping[str, Any]) -> AttentionConfig:

@@ -28,7 +28,7 @@ from ml.attention.network import ResidualForecaster
 from ml.attention.scaling import Scaler
 from ml.attention.selection import Selection
 from ml.attention.tokens import CONTEXT_FIELDS, PRICE_GROUPS, make_tokens, price_share
-from ml.attention.training import Progress
+from ml.attention.training import Progress, one_thread
 from ml.baselines.har import HarxCal
 from ml.calibration import calibrate
 from ml.explain.protocol import TokenBatch
@@ -88,7 +88,8 @@ class AttentionModel:
         first = max(0, len(known.days) - settings.window_days)
         anchor = HarxCal()
         anchor.fit(panel, trained_as_of, {"window_days": settings.window_days}, seed)
-        found = fit(known, first, settings, seed, self.device, progress)
+        with one_thread():
+            found = fit(known, first, settings, seed, self.device, progress)
         self._fitted = _Fit(
             config=settings,
             anchor=anchor,

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -31,7 +32,7 @@ class TrainingConfig:
     """How a network is trained."""
 
     batch_size: int = 256  # samples per step
-    epochs: int = 25  # passes over the training block at most
+    epochs: int = 20  # passes over the training block at most
     patience: int = 5  # epochs without a better validation loss before stopping
     learning_rate: float = 5e-4  # peak; linear warm-up over the first epoch, then a cosine to zero
     weight_decay: float = 0.1  # AdamW, on matrices only
@@ -177,7 +178,6 @@ def train(
     def record(epoch: int, training_loss: float) -> float:
         loss = _validation_loss(averaged, validation, levels)
         metrics = {
-            "epoch": float(epoch),
             "training_loss": training_loss,
             "validation_loss": float(loss.total(config)),
             "selection_loss": float(loss.no_worse_than(start, config).total(config)),
@@ -188,7 +188,7 @@ def train(
                 f"validation loss {metrics['validation_loss']} in epoch {epoch}:"
                 f" lower learning_rate {config.learning_rate}"
             )
-        history.append(metrics)
+        history.append({"epoch": float(epoch), **metrics})
         if progress is not None:
             progress(epoch, metrics)
         return metrics["selection_loss"]
@@ -245,6 +245,21 @@ def _average_into(averaged: AttentionNetwork, network: AttentionNetwork, decay: 
     with torch.no_grad():
         for mean, current in zip(averaged.parameters(), network.parameters(), strict=True):
             mean.lerp_(current, 1 - decay)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch on one CPU thread, then as before.
+
+    Sums are then added in the same order on any number of cores, so that the artefact hash is the same; matrices of this
+    size gain nothing from a second thread, and lose much when another process wants it.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _copy_of(network: torch.nn.Module) -> dict[str, Tensor]:

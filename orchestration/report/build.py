@@ -19,7 +19,7 @@ import duckdb
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from orchestration.report import charts, queries
+from orchestration.report import charts, evidence, queries
 from orchestration.report.formats import FILTERS
 from orchestration.report.intervals import with_interval_bars
 from orchestration.report.queries import NothingYet, Row
@@ -64,22 +64,22 @@ def build_report(connection: duckdb.DuckDBPyConnection, as_of: date) -> str:
         "history": section(queries.realized_history),
         "others": section(queries.term_structures),
         "refusals": section(queries.refusals),
-        "attention": section(queries.attention),
-        "lags": section(queries.attention_by_lag),
-        "explanations": section(queries.explanations),
-        "leaderboard": section(queries.leaderboard, empty="no forecast has been scored yet"),
-        "coverage": section(queries.coverage, model, empty="no forecast has been scored yet"),
-        "backtests": section(queries.backtests, model, empty="no test has been run yet"),
-        "gates": section(queries.gates, empty="no gate has looked at this day"),
+        "attention": section(evidence.attention),
+        "lags": section(evidence.attention_by_lag),
+        "explanations": section(evidence.explanations),
+        "leaderboard": section(evidence.leaderboard, empty="no forecast has been scored yet"),
+        "coverage": section(evidence.coverage, model, empty="no forecast has been scored yet"),
+        "backtests": section(evidence.backtests, model, empty="no test has been run yet"),
+        "gates": section(evidence.gates, empty="no gate has looked at this day"),
         "forecast_moves": section(
             queries.forecast_moves, model, empty="no forecast of the day before"
         ),
         "feature_moves": section(
-            queries.feature_moves, empty="too few days of features to tell what is usual"
+            evidence.feature_moves, empty="too few days of features to tell what is usual"
         ),
-        "freshness": section(queries.freshness),
-        "versions": section(queries.versions),
-        "quarantined": section(queries.quarantined, empty="nothing is held"),
+        "freshness": section(evidence.freshness),
+        "versions": section(evidence.versions),
+        "quarantined": section(evidence.quarantined, empty="nothing is held"),
     }
     head = queries.header(connection, as_of)
     drawn = _charts(as_of, sections, model)
@@ -89,7 +89,7 @@ def build_report(connection: duckdb.DuckDBPyConnection, as_of: date) -> str:
         head=head,
         model=model,
         named_champion=named,
-        modalities=queries.MODALITIES,
+        modalities=evidence.MODALITIES,
         charts=drawn,
         gate_counts=Counter(row["state"] for row in sections["gates"].rows),
         chart_json=_script_json(drawn),

@@ -15,7 +15,7 @@ import duckdb
 
 Row = dict[str, Any]
 FALLBACK_CHAMPION = "harx_cal"
-_COINS_FIRST = "CASE {0}asset WHEN 'BTC' THEN 0 WHEN 'ETH' THEN 1 ELSE 2 END, {0}asset"
+COINS_FIRST = "CASE {0}asset WHEN 'BTC' THEN 0 WHEN 'ETH' THEN 1 ELSE 2 END, {0}asset"
 """Order in which coins are listed: the two that everything else moves with, then by name."""
 HISTORY_DAYS = 60
 """Days of realised volatility on the charts, and of ordinary feature moves to compare the last one with."""
@@ -58,7 +58,7 @@ def _plain(name: str, value: Any) -> Any:
 
 
 # One row a coin, horizon and model: the newest version that made a forecast.
-_FORECASTS = """
+FORECASTS = """
     SELECT * FROM forecasts.volatility WHERE as_of = $as_of
     QUALIFY row_number() OVER (
         PARTITION BY asset, horizon, model ORDER BY created_at DESC NULLS LAST, model_version DESC
@@ -132,8 +132,8 @@ def summary(connection: duckdb.DuckDBPyConnection, as_of: date, model: str) -> l
     return rows(
         connection,
         f"""
-        WITH today AS ({_FORECASTS}),
-        yesterday AS ({_FORECASTS.replace("$as_of", "CAST($as_of AS DATE) - 1")})
+        WITH today AS ({FORECASTS}),
+        yesterday AS ({FORECASTS.replace("$as_of", "CAST($as_of AS DATE) - 1")})
         SELECT t.asset, t.horizon, t.model, t.model_version, t.volatility, t.q01, t.q05, t.q10, t.q25, t.q50, t.q75,
             t.q90, t.q95, t.q99, t.calibrated, t.status,
             y.volatility AS volatility_yesterday, t.volatility - y.volatility AS change,
@@ -149,7 +149,7 @@ def summary(connection: duckdb.DuckDBPyConnection, as_of: date, model: str) -> l
         LEFT JOIN {parts["r"]} r
             ON r.asset = t.asset AND r.horizon = t.horizon AND r.model_version = t.model_version
         WHERE t.model = $model
-        ORDER BY t.horizon, {_COINS_FIRST.format("t.")}
+        ORDER BY t.horizon, {COINS_FIRST.format("t.")}
         """,
         as_of=as_of,
         model=model,
@@ -168,7 +168,7 @@ def term_structures(connection: duckdb.DuckDBPyConnection, as_of: date) -> list[
     """Every model's point forecast, for the thin lines beside the champion's fan."""
     return rows(
         connection,
-        f"SELECT asset, model, horizon, volatility FROM ({_FORECASTS}) ORDER BY asset, model, horizon",
+        f"SELECT asset, model, horizon, volatility FROM ({FORECASTS}) ORDER BY asset, model, horizon",
         as_of=as_of,
     )
 
@@ -201,135 +201,12 @@ def refusals(connection: duckdb.DuckDBPyConnection, as_of: date) -> list[Row]:
     )
 
 
-_NEWEST_WEIGHTS = """
-    SELECT * FROM forecasts.attention_weights WHERE as_of = $as_of
-    QUALIFY dense_rank() OVER (PARTITION BY asset ORDER BY model_version DESC, model DESC) = 1
-"""
-
-
-def attention(connection: duckdb.DuckDBPyConnection, as_of: date) -> list[Row]:
-    """Share of each head's attention by group: modality, and scale where a modality has several."""
-    return rows(
-        connection,
-        f"""
-        SELECT asset, model, model_version, layer, head, scale, modality,
-            CASE scale WHEN 'forecast' THEN 'forecast token'
-                WHEN 'context' THEN replace(modality, '_', ' ') || CASE modality WHEN 'price' THEN ', context' ELSE '' END
-                ELSE replace(modality, '_', ' ') || ', ' || scale END AS label,
-            sum(weight) AS weight, count(*) AS tokens
-        FROM ({_NEWEST_WEIGHTS}) GROUP BY ALL
-        ORDER BY any_value({_COINS_FIRST.format("").split(",")[0]}), asset, layer, head, label
-        """,
-        as_of=as_of,
-    )
-
-
-def attention_by_lag(connection: duckdb.DuckDBPyConnection, as_of: date) -> list[Row]:
-    """Mean over layers and heads of the attention on each past token, by its age."""
-    return rows(
-        connection,
-        f"""
-        SELECT asset, scale, lag_days, avg(weight) AS weight FROM ({_NEWEST_WEIGHTS})
-        WHERE lag_days IS NOT NULL AND scale IN ('daily', 'hourly')
-        GROUP BY asset, scale, lag_days ORDER BY asset, scale, lag_days
-        """,
-        as_of=as_of,
-    )
-
-
-def explanations(connection: duckdb.DuckDBPyConnection, as_of: date) -> list[Row]:
-    """What moved each forecast, by feature group, with the verdict of the audit."""
-    return rows(
-        connection,
-        f"""
-        SELECT asset, horizon, model, model_version, feature_group, attention_rollout, integrated_gradients,
-            ablation_effect, completeness_error, verdict, verdict_reason
-        FROM forecasts.explanations WHERE as_of = $as_of
-        QUALIFY dense_rank() OVER (PARTITION BY asset, horizon ORDER BY model_version DESC, model DESC) = 1
-        ORDER BY {_COINS_FIRST.format("")}, horizon, abs(integrated_gradients) DESC NULLS LAST, feature_group
-        """,
-        as_of=as_of,
-    )
-
-
-def leaderboard(connection: duckdb.DuckDBPyConnection, as_of: date) -> list[Row]:
-    return rows(
-        connection,
-        """
-        SELECT * EXCLUDE (as_of), as_of AS scored_until,
-            rank() OVER (PARTITION BY horizon ORDER BY qlike NULLS LAST) AS place
-        FROM evaluation.leaderboard
-        WHERE as_of = (SELECT max(as_of) FROM evaluation.leaderboard WHERE as_of <= $as_of)
-        ORDER BY horizon, qlike NULLS LAST, model
-        """,
-        as_of=as_of,
-    )
-
-
-def coverage(connection: duckdb.DuckDBPyConnection, as_of: date, model: str) -> list[Row]:
-    """Coverage of the champion's intervals and its VaR breaches, all forecasts and those of the last 90 days."""
-    return rows(
-        connection,
-        """
-        SELECT horizon, count(*) AS forecasts, avg(covered_80::INT) AS covered_80, avg(covered_98::INT) AS covered_98,
-            avg(covered_80::INT) FILTER (as_of > CAST($as_of AS DATE) - 90) AS covered_80_recent,
-            avg(covered_98::INT) FILTER (as_of > CAST($as_of AS DATE) - 90) AS covered_98_recent,
-            avg(var_95_breach::INT) AS var_95_breaches, avg(var_975_breach::INT) AS var_975_breaches,
-            avg(var_99_breach::INT) AS var_99_breaches
-        FROM evaluation.scores WHERE model = $model AND as_of + horizon <= $as_of
-        GROUP BY horizon ORDER BY horizon
-        """,
-        as_of=as_of,
-        model=model,
-    )
-
-
-def backtests(connection: duckdb.DuckDBPyConnection, as_of: date, model: str) -> list[Row]:
-    """Forecast and risk tests of the champion, rejections first."""
-    return rows(
-        connection,
-        """
-        SELECT test, horizon, asset, benchmark, statistic, p_value, forecasts, verdict FROM evaluation.tests
-        WHERE model = $model AND asset = 'ALL'
-            AND as_of = (SELECT max(as_of) FROM evaluation.tests WHERE as_of <= $as_of)
-        ORDER BY coalesce(p_value < 0.05, FALSE) DESC, test, horizon
-        """,
-        as_of=as_of,
-        model=model,
-    )
-
-
-_NEWEST_VERDICTS = """
-    SELECT *, max(checked_at) OVER (PARTITION BY suite) AS newest FROM quality.validations
-    WHERE as_of >= $as_of AND coalesce(from_as_of, as_of) <= $as_of
-    QUALIFY checked_at = newest
-"""
-
-
-def gates(connection: duckdb.DuckDBPyConnection, as_of: date) -> list[Row]:
-    """Newest verdicts that cover the day: critical failures first, then warnings, then what held."""
-    return rows(
-        connection,
-        f"""
-        SELECT suite, expectation, column_name, severity, success, observed, message, overridden_by, override_reason,
-            epoch_us(checked_at) AS checked_us,
-            CASE WHEN NOT success AND severity = 'critical' THEN CASE WHEN overridden_by IS NULL THEN 'failed'
-                    ELSE 'overridden' END
-                WHEN NOT success THEN 'warned'
-                WHEN observed LIKE 'not checked%' THEN 'unasked' ELSE 'held' END AS state
-        FROM ({_NEWEST_VERDICTS})
-        ORDER BY success, severity = 'critical' DESC, overridden_by IS NOT NULL, suite, expectation
-        """,
-        as_of=as_of,
-    )
-
-
 def forecast_moves(connection: duckdb.DuckDBPyConnection, as_of: date, model: str) -> list[Row]:
     """The largest relative moves of the champion's forecasts since the day before."""
     return rows(
         connection,
         f"""
-        WITH today AS ({_FORECASTS}), yesterday AS ({_FORECASTS.replace("$as_of", "CAST($as_of AS DATE) - 1")})
+        WITH today AS ({FORECASTS}), yesterday AS ({FORECASTS.replace("$as_of", "CAST($as_of AS DATE) - 1")})
         SELECT t.asset, t.horizon, y.volatility AS before, t.volatility AS after, t.volatility - y.volatility AS change,
             t.volatility / y.volatility - 1 AS relative, t.model_version != y.model_version AS refitted
         FROM today t JOIN yesterday y USING (asset, horizon, model)
@@ -337,100 +214,4 @@ def forecast_moves(connection: duckdb.DuckDBPyConnection, as_of: date, model: st
         """,
         as_of=as_of,
         model=model,
-    )
-
-
-def feature_moves(connection: duckdb.DuckDBPyConnection, as_of: date) -> list[Row]:
-    """The features that moved most since the day before, in standard deviations of their own daily moves."""
-    columns = rows(
-        connection,
-        """
-        SELECT column_name FROM duckdb_columns()
-        WHERE schema_name = 'features' AND table_name = 'daily' AND data_type = 'DOUBLE'
-            AND NOT column_name LIKE '%\\_age\\_days' ESCAPE '\\' AND NOT column_name LIKE 'target\\_%' ESCAPE '\\'
-            AND database_name = current_database()
-        ORDER BY column_index
-        """,
-    )
-    if not columns:
-        raise NothingYet("features.daily is not there yet")
-    names = ", ".join('"' + str(row["column_name"]).replace('"', '""') + '"' for row in columns)
-    return rows(
-        connection,
-        f"""
-        WITH long AS (
-            UNPIVOT (
-                SELECT asset, as_of, {names} FROM features.daily
-                WHERE as_of <= $as_of AND as_of >= CAST($as_of AS DATE) - CAST($days AS INTEGER)
-            ) ON {names} INTO NAME feature VALUE value
-        ),
-        moved AS (
-            SELECT *, value - lag(value) OVER one AS move, lag(value) OVER one AS before, lag(as_of) OVER one AS day_before
-            FROM long WINDOW one AS (PARTITION BY asset, feature ORDER BY as_of)
-        ),
-        measured AS (
-            SELECT *, stddev_samp(move) OVER past AS usual, count(move) OVER past AS moves FROM moved
-            WINDOW past AS (
-                PARTITION BY asset, feature ORDER BY as_of ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
-            )
-        )
-        SELECT CASE WHEN count(*) OVER alike > 1 THEN 'market' ELSE asset END AS asset, feature, before, value AS after,
-            move / usual AS deviations
-        FROM measured
-        WHERE as_of = $as_of AND day_before = as_of - 1 AND moves >= 20 AND usual > 0 AND isfinite(move / usual)
-        WINDOW alike AS (PARTITION BY feature, before, value)
-        QUALIFY row_number() OVER (PARTITION BY feature, before, value ORDER BY asset) = 1
-        ORDER BY abs(move / usual) DESC, asset, feature LIMIT 12
-        """,
-        as_of=as_of,
-        days=HISTORY_DAYS + 1,
-    )
-
-
-MODALITIES = (
-    "price",
-    "funding",
-    "open_interest",
-    "implied_volatility",
-    "onchain",
-    "stablecoin",
-    "sentiment",
-)
-
-
-def freshness(connection: duckdb.DuckDBPyConnection, as_of: date) -> list[Row]:
-    """Age in days and missing flag of each modality, per coin."""
-    parts = ", ".join(f"{name}_age_days, {name}_missing" for name in MODALITIES)
-    return rows(
-        connection,
-        f"SELECT asset, {parts} FROM features.daily WHERE as_of = $as_of "
-        f"ORDER BY {_COINS_FIRST.format('')}",
-        as_of=as_of,
-    )
-
-
-def versions(connection: duckdb.DuckDBPyConnection, as_of: date) -> list[Row]:
-    """The model versions behind the day's forecasts, with where they came from."""
-    return rows(
-        connection,
-        f"""
-        WITH used AS (SELECT DISTINCT model, model_version FROM ({_FORECASTS}))
-        SELECT u.model, u.model_version, r.status, r.status_reason, r.trained_as_of, r.train_start, r.train_end, r.data_hash,
-            r.artifact_hash, r.code_version, r.seed, r.device, epoch_us(r.created_at) AS created_us
-        FROM used u LEFT JOIN models.registry r USING (model, model_version)
-        ORDER BY r.status = 'champion' DESC NULLS LAST, u.model, u.model_version
-        """,
-        as_of=as_of,
-    )
-
-
-def quarantined(connection: duckdb.DuckDBPyConnection, as_of: date) -> list[Row]:
-    """Rows in quarantine by table and reason, not yet released."""
-    return rows(
-        connection,
-        """
-        SELECT table_name, reason, count(*) AS held FROM quarantine.rows WHERE released_at IS NULL
-        GROUP BY table_name, reason ORDER BY held DESC, table_name LIMIT 10
-        """,
-        as_of=as_of,
     )

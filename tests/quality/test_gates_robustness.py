@@ -84,16 +84,17 @@ def test_times_become_utc_and_bare_numbers_do_not_become_times() -> None:
 @given(
     size=st.integers(100, 2000),
     other=st.integers(100, 2000),
-    scale=st.floats(1e-6, 1e6),
+    power=st.integers(-20, 20),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_the_stability_index_ignores_monotone_rescaling_and_is_small_under_no_change(
-    size: int, other: int, scale: float, seed: int
+def test_the_stability_index_ignores_the_unit_and_is_small_under_no_change(
+    size: int, other: int, power: int, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
     sample, reference = rng.normal(size=size), rng.normal(size=other)
     index = population_stability_index(sample, reference)
     assert 0.0 <= index < 0.25 + 40 * (1 / size + 1 / other)
+    scale = 2.0**power  # exact, so no value changes its side of a bin's edge
     rescaled = population_stability_index(sample * scale, reference * scale)
     np.testing.assert_allclose(rescaled, index, rtol=1e-9, atol=1e-9)
     assert population_stability_index(sample + 3.0, reference) > 0.25

@@ -20,7 +20,10 @@
     return `rgba(${part(1)},${part(3)},${part(5)},${opacity})`;
   };
 
-  const draw = (element) => {
+  // Paper is narrower than the screen, and a chart cannot follow by itself.
+  const widthOnPaper = (element) => (element.closest(".grid") ? 330 : element.closest(".boards") ? 220 : 660);
+
+  const draw = (element, paper = false) => {
     const specification = specifications[element.dataset.chart];
     if (!specification || !window.Plotly) return;
     const theme = getComputedStyle(document.documentElement);
@@ -33,9 +36,10 @@
       ...chart.layout,
       xaxis: { ...axis, ...chart.layout.xaxis }, yaxis: { ...axis, ...chart.layout.yaxis },
     };
+    if (paper) Object.assign(layout, { autosize: false, width: widthOnPaper(element) });
     // newPlot, not react: a changed theme changes every colour.
     window.Plotly.newPlot(element, resolve(chart.data, theme), resolve(layout, theme), {
-      displayModeBar: false, displaylogo: false, responsive: true, showSendToCloud: false,
+      displayModeBar: false, displaylogo: false, responsive: !paper, showSendToCloud: false,
     });
     element.dataset.drawn = "yes";
   };
@@ -48,9 +52,16 @@
       draw(entry.target);
     }
   }, { rootMargin: "500px" });
-  const redrawAll = () => charts.filter((chart) => chart.dataset.drawn).forEach(draw);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redrawAll);
-  addEventListener("beforeprint", () => charts.filter((c) => !c.dataset.drawn && c.offsetParent).forEach(draw));
+  const redraw = () => charts.filter((chart) => chart.dataset.drawn).forEach((chart) => draw(chart));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+  addEventListener("beforeprint", () => {
+    document.documentElement.classList.add("paper");
+    charts.filter((chart) => chart.offsetParent).forEach((chart) => draw(chart, true));
+  });
+  addEventListener("afterprint", () => {
+    document.documentElement.classList.remove("paper");
+    redraw();
+  });
 
   // One coin at a time; the choice is shared by the sections. Without this script every coin is shown.
   const pickers = [...document.querySelectorAll("select[data-picks]")];

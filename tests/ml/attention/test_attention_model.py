@@ -245,9 +245,10 @@ def test_the_map_says_what_every_token_is_and_from_when(
     [
         ({"learning_rat": 0.1}, r"key 'learning_rat' is unknown; did you mean 'learning_rate'\?"),
         ({"window_days": 0}, "window_days 0: expected a positive integer"),
-        ({"epochs": "many"}, r"epochs 'many': expected a value like the default, 25"),
+        ({"epochs": "many"}, r"epochs 'many': expected a value like the default, 20"),
         ({"n_seeds": 1.5}, r"n_seeds 1.5: expected a value like the default, 1"),
         ({"use_revised_flows": 1}, "use_revised_flows 1: expected a value like the default, False"),
+        ({"horizon_weights": [1, 1]}, r"horizon_weights \(1.0, 1.0\): expected one for each of"),
         ({"daily_tokens": 90}, "tokens that read 90 days: expected at most 66"),
     ],
 )

@@ -96,6 +96,20 @@ def test_training_stops_when_the_validation_loss_does_not_improve(planted: Panel
     assert len(epochs) == int(np.argmin(losses)) + 2 + 1 < 31
 
 
+def test_the_artefact_does_not_depend_on_the_number_of_threads(planted: Panel) -> None:
+    before, weights = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            model = AttentionModel()
+            model.fit(planted, TRAINED, {**SMALL, "epochs": 2}, seed=0)
+            assert torch.get_num_threads() == threads
+            weights.append(model.state().tensors["networks.0.embed.price_daily.weight"])
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_array_equal(*weights)
+
+
 def test_training_leaves_the_global_generator_as_it_was(planted: Panel) -> None:
     torch.manual_seed(11)
     expected = torch.rand(3)
