@@ -61,17 +61,18 @@ def _key_of_node(unique_id: str) -> dg.AssetKey:
     return TableAddresses().get_asset_key(node)
 
 
-def _tests() -> dict[str, tuple[dg.AssetKey, str]]:
-    """dbt data tests on models: unique id -> (asset key, check name)."""
-    return {
-        unique_id: (_key_of_node(node["attached_node"]), node["name"])
-        for unique_id, node in MANIFEST["nodes"].items()
-        if node["resource_type"] == "test"
-        and (node.get("attached_node") or "").startswith("model.")
-    }
+def _tests() -> dict[dg.AssetKey, list[str]]:
+    """dbt data tests by the Dagster asset that they guard, as unique ids."""
+    tests: dict[dg.AssetKey, list[str]] = {}
+    for unique_id, node in MANIFEST["nodes"].items():
+        guarded = node.get("attached_node") or ""
+        if node["resource_type"] == "test" and guarded.startswith("model."):
+            tests.setdefault(_key_of_node(guarded), []).append(unique_id)
+    return tests
 
 
 TESTS = _tests()
+CHECK_NAME = "data_tests"
 
 
 @dg.multi_asset(
@@ -79,9 +80,12 @@ TESTS = _tests()
     specs=_specs(),
     check_specs=[
         dg.AssetCheckSpec(
-            name=name, asset=key, blocking=True, description="data test of the dbt project"
+            name=CHECK_NAME,
+            asset=key,
+            blocking=True,
+            description=f"{len(tests)} data tests of the dbt project",
         )
-        for key, name in TESTS.values()
+        for key, tests in TESTS.items()
     ],
     backfill_policy=ONE_RUN,
     pool=WAREHOUSE_POOL,
@@ -189,13 +193,25 @@ def _results(
                     "seconds": found.seconds,
                 },
             )
-    for unique_id, (key, name) in TESTS.items():
-        test = by_id.get(unique_id)
-        if test is not None:
-            yield dg.AssetCheckResult(
-                asset_key=key,
-                check_name=name,
-                passed=test.status in ("pass", "success", "warn"),
-                severity=dg.AssetCheckSeverity.ERROR,
-                metadata={"failing_rows": test.failures, "message": test.message or test.status},
-            )
+    for key, tests in TESTS.items():
+        ran = [by_id[unique_id] for unique_id in tests if unique_id in by_id]
+        failed = [test for test in ran if test.status not in ("pass", "success", "warn")]
+        yield dg.AssetCheckResult(
+            asset_key=key,
+            check_name=CHECK_NAME,
+            passed=not failed,
+            severity=dg.AssetCheckSeverity.ERROR,
+            metadata={
+                "tests": len(ran),
+                "failed": len(failed),
+                **(
+                    {
+                        "failures": dg.MetadataValue.md(
+                            "\n".join(f"- {test.unique_id}: {test.message}" for test in failed)
+                        )
+                    }
+                    if failed
+                    else {}
+                ),
+            },
+        )
