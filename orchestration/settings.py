@@ -70,7 +70,7 @@ class Settings(BaseModel):
     attention_refit_weeks: int = Field(
         4, ge=1, description="weeks between refits of the attention network"
     )
-    attention_epochs: int = Field(12, ge=1, description="most epochs of one attention fit")
+    attention_epochs: int = Field(20, ge=1, description="most epochs of one attention fit")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where training runs")
     workers: Literal["subprocess"] = Field(
         "subprocess", description="how the training worker is started"

@@ -37,7 +37,6 @@ from ml.model import ModelState
 from ml.panel import Panel
 
 FloatArray = NDArray[np.float64]
-SAMPLES_AT_ONCE = 2048
 ANCHOR = "anchor."
 
 
@@ -239,11 +238,20 @@ class AttentionModel:
     def _batches(
         self, panel: Panel, rows: NDArray[np.int64], anchor: FloatArray
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], TokenBatch]]:
-        """(day positions, coin columns, tokens) of the forecasts that are not refused, a bounded number at a time."""
-        position, column = np.nonzero(np.isfinite(anchor).all(axis=-1))
-        for start in range(0, len(position), SAMPLES_AT_ONCE):
-            p, c = (index[start : start + SAMPLES_AT_ONCE] for index in (position, column))
-            yield p, c, self._encode(panel, rows[p], c, anchor[p, c])
+        """(day positions, coin columns, tokens) of the forecasts that are not refused, a day at a time.
+
+        Matrix products round otherwise in a batch of another shape: with the same batch, a day's numbers are bit for bit
+        the same whether it is asked for alone or among others.
+        """
+        for day in range(len(rows)):
+            (columns,) = np.nonzero(np.isfinite(anchor[day]).all(axis=-1))
+            if len(columns):
+                place = np.full(len(columns), day)
+                yield (
+                    place,
+                    columns,
+                    self._encode(panel, rows[place], columns, anchor[day, columns]),
+                )
 
     def _encode(
         self, panel: Panel, rows: NDArray[np.int64], columns: NDArray[np.int64], anchor: FloatArray

@@ -44,13 +44,11 @@ class ExplainConfig:
     """How much work goes into an explanation."""
 
     gradient_steps: int = 16  # Gauss-Legendre nodes of integrated gradients
-    batch_size: int = 256  # forecasts explained at a time
     thresholds: AuditThresholds = field(default_factory=AuditThresholds)
 
     def __post_init__(self) -> None:
-        for name in ("gradient_steps", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)}: expected a positive integer")
+        if self.gradient_steps < 1:
+            raise ValueError(f"gradient_steps {self.gradient_steps}: expected a positive integer")
 
 
 def explain(
@@ -65,11 +63,12 @@ def explain(
     config = config or ExplainConfig()
     batch = forecaster.encode(panel, as_of)
     parts = []
-    for start in range(0, len(batch), config.batch_size):
-        part = batch.rows(start, start + config.batch_size)
-        parts.append(_explain_batch(forecaster, part, config))
+    # A day at a time: in a batch of another shape matrix products round otherwise, and a day alone would differ from a block.
+    edges = np.flatnonzero(np.diff(batch.days.astype(np.int64), prepend=-1, append=-1))
+    for start, stop in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+        parts.append(_explain_batch(forecaster, batch.rows(start, stop), config))
         if progress is not None:
-            progress(min(start + config.batch_size, len(batch)), len(batch))
+            progress(stop, len(batch))
     frame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=_PART_COLUMNS)
     frame["asset"] = pd.Series([panel.assets[i] for i in frame["asset"]], dtype="str")
     frame["source"], frame["model"] = panel.source, forecaster.name

@@ -49,7 +49,7 @@ def _specs() -> list[dg.AssetSpec]:
         spec.replace_attributes(
             owners=OWNERS,
             kinds={"dbt", "duckdb"},
-            partitions_def=DAILY,
+            partitions_def=DAILY if spec.key.path[0] == "features" else None,
             freshness_policy=DAILY_FRESHNESS if spec.key.path[0] == "features" else None,
         )
         for spec in specs

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
@@ -100,7 +101,7 @@ def test_every_forecast_horizon_and_group_has_one_row(
         planted,
         DAYS,
         "2022-01-20-abcdef01",
-        ExplainConfig(batch_size=10),
+        ExplainConfig(),
         lambda done, total: seen.append((done, total)),
     )
     assert tuple(frame.columns) == EXPLANATION_COLUMNS
@@ -117,19 +118,14 @@ def test_every_forecast_horizon_and_group_has_one_row(
     assert frame.notna().all().all()
 
 
-def test_explanations_are_the_same_in_any_batch_size(
+def test_a_day_explained_alone_equals_the_day_among_others_bit_for_bit(
     trained_model: AttentionModel, planted: Panel
 ) -> None:
-    keys = ["asset", "as_of", "horizon", "feature_group"]
-    frames = [
-        explain(trained_model, planted, DAYS[:3], config=ExplainConfig(batch_size=size))
-        .sort_values(keys)
-        .reset_index(drop=True)
-        for size in (5, 100)
-    ]
-    for column in ("attention_rollout", "integrated_gradients", "ablation_effect"):
-        np.testing.assert_allclose(frames[0][column], frames[1][column], atol=1e-10)
-    assert frames[0]["verdict"].tolist() == frames[1]["verdict"].tolist()
+    together = explain(trained_model, planted, DAYS[:3])
+    alone = pd.concat(
+        [explain(trained_model, planted, [day]) for day in DAYS[:3]], ignore_index=True
+    )
+    pd.testing.assert_frame_equal(together, alone, check_exact=True)
 
 
 def test_a_model_that_is_its_anchor_gets_invalid_verdicts(planted: Panel) -> None:
