@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import duckdb
 import pandas as pd
@@ -29,8 +29,10 @@ from quality import Result, Verdict, validate
 FEATURE_SUITES = ("features.daily", "features.hourly", "features.realized")
 RAW_SUITES = tuple(table.qualified_name for table in TABLES.values())
 SUITES = (*RAW_SUITES, *FEATURE_SUITES)
+ASSET_SUITES = ("raw.ohlcv", *FEATURE_SUITES)
+"""Suites in which every coin must be there; other modalities cover some coins only."""
 REFERENCE_DAYS = 90
-"""Days before the checked ones that drift is measured against."""
+"""Days before the checked ones that units, drift and missing coins are judged against."""
 MAX_QUARANTINED_SHARE = 0.05
 """More refused rows than this in a window, and the table's gate closes."""
 
@@ -49,7 +51,11 @@ class GateOutcome:
 
 
 def run_gate(
-    warehouse: Warehouse, suite: str, from_as_of: date, to_as_of: date, run_id: str
+    warehouse: Warehouse,
+    suite: str,
+    from_as_of: date,
+    to_as_of: date,
+    run_id: str,
 ) -> GateOutcome:
     """Judge what ``suite`` guards for the days of a run, and store every verdict.
 
@@ -66,8 +72,13 @@ def run_gate(
         quarantined = _quarantine_result(
             connection, warehouse.settings, suite, from_as_of, to_as_of
         )
+        assets = _expected_assets(connection, warehouse.settings, to_as_of)
     verdict = validate(
-        suite, frame, reference=reference, now=warehouse.settings.decision_time(to_as_of)
+        suite,
+        frame,
+        reference=reference,
+        now=warehouse.settings.decision_time(to_as_of),
+        assets=assets if suite in ASSET_SUITES else None,
     )
     if quarantined is not None:
         verdict = Verdict(
@@ -180,16 +191,17 @@ def require_open_gates(
     ).fetchall()
     connection.unregister("wanted_days")
     connection.unregister("wanted_suites")
-    verdicts: dict[str, str] = {}
-    for day, suite, count, failures, example, overridden in rows:
-        if not count:
-            raise GateClosed(
-                f"no gate verdict of {suite} for {day}: run the whole line for that day (`volcast run --as-of {day}`)"
-            )
+    for day, suite, _, failures, example, _ in rows:
         if failures:
             raise GateClosed(
                 f"gate {suite} failed for {day}: {example}. Mend the data and run the day again, or "
                 f"`volcast override --suite {suite} --as-of {day} --by NAME --reason TEXT`"
+            )
+    verdicts: dict[str, str] = {}
+    for day, suite, count, _, _, overridden in rows:
+        if not count:
+            raise GateClosed(
+                f"no gate verdict of {suite} for {day}: run the whole line for that day (`volcast run --as-of {day}`)"
             )
         verdicts[suite] = (
             f"overridden by {overridden}" if overridden else verdicts.get(suite, "open")
@@ -262,25 +274,36 @@ def _guarded_rows(
 ) -> tuple[pd.DataFrame, pd.DataFrame | None]:
     schema, table = suite.split(".")
     if schema == "raw":
-        # The window may hold all of history on a first run: a day's gate looks at what became known since the last decision.
-        start = settings.decision_time(from_as_of - pd.Timedelta(days=1).to_pytimedelta())
-        frame = connection.execute(
-            f"SELECT * EXCLUDE (batch_id) FROM raw.{table} WHERE known_at > ? AND known_at <= ? ORDER BY ALL",
-            [start, settings.decision_time(to_as_of)],
-        ).df()
-        return frame, None
+        # A first run's window holds all of history: a gate looks at what became known since the last decision.
+        start = settings.decision_time(from_as_of - timedelta(days=1))
+        query = f"SELECT * EXCLUDE (batch_id) FROM raw.{table} WHERE known_at > ? AND known_at <= ? ORDER BY ALL"
+        frame = connection.execute(query, [start, settings.decision_time(to_as_of)]).df()
+        earlier = connection.execute(query, [start - timedelta(days=REFERENCE_DAYS), start]).df()
+        return frame, None if earlier.empty else earlier
     column = {"daily": "as_of", "hourly": "known_on", "realized": "known_on"}[table]
     frame = connection.execute(
         f"SELECT * FROM features.{table} WHERE {column} BETWEEN ? AND ? ORDER BY asset, {column}",
         [from_as_of, to_as_of],
     ).df()
-    reference = None
+    reference: pd.DataFrame | None = None
     if table == "daily":
         reference = connection.execute(
             "SELECT * FROM features.daily WHERE as_of >= CAST(? AS DATE) - CAST(? AS INTEGER) AND as_of < ?",
             [from_as_of, REFERENCE_DAYS, from_as_of],
         ).df()
     return frame, None if reference is None or reference.empty else reference
+
+
+def _expected_assets(
+    connection: duckdb.DuckDBPyConnection, settings: Settings, as_of: date
+) -> set[str]:
+    """Coins that must be there: those that have ever had a bar by then, and those that VOLCAST_ASSETS names."""
+    rows = connection.execute(
+        "SELECT DISTINCT split_part(symbol, '/', 1) FROM raw.ohlcv WHERE known_at <= ?",
+        [settings.decision_time(as_of)],
+    ).fetchall()
+    arrived = {str(row[0]) for row in rows}
+    return arrived | set(settings.assets or ())
 
 
 def _quarantine_result(

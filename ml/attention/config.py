@@ -107,10 +107,10 @@ def _checked(key: str, value: Any, default: Any) -> Any:
         good = isinstance(value, int | float)
         value = float(value) if good else value
     elif isinstance(default, tuple):
-        good = isinstance(value, list | tuple) and all(
-            isinstance(item, int | float) for item in value
-        )
-        value = tuple(float(item) for item in value) if good else value
+        kind = type(default[0])
+        given = (int, float) if kind is float else kind
+        good = isinstance(value, list | tuple) and all(isinstance(item, given) for item in value)
+        value = tuple(kind(item) for item in value) if good else value
     else:
         good = isinstance(value, str)
     if not good:

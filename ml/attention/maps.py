@@ -1,8 +1,8 @@
 """Attention maps: the exact weights of the forecast token, with what each token is.
 
 In: weights (D, N, layer, head, token) of some as_of days and coins, and their token table. Out: arrays, and a frame in the
-layout of forecasts.attention_weights. Never: an approximation or a rescaling; masked tokens are exactly 0 and are left
-out of the frame, so that weights sum to 1 per layer and head there too.
+layout of forecasts.attention_weights. Never: an approximation or a rescaling; masked tokens and those outside a head's
+scale are exactly 0 and are left out of the frame, so that weights sum to 1 per layer and head there too.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ml.attention.tokens import CONTEXT_FIELDS, PRICE_GROUPS, TokenConfig
+from ml.attention.tokens import CONTEXT_FIELDS, PRICE_GROUPS, SCALES, TokenConfig
 
 MAP_COLUMNS = (
     "source",
@@ -58,15 +58,13 @@ def token_table(config: TokenConfig) -> TokenTable:
     ]
     spans = {"calendar": 0.0, "price_hourly": patch}
     return TokenTable(
-        scale=tuple(_SCALES.get(group, "context") for group in groups),
+        scale=tuple(SCALES[group] for group in groups),
         modality=tuple("price" if group in PRICE_GROUPS else group for group in groups),
         lag_days=np.concatenate(lags),
         span_days=np.array([spans.get(group, 1.0) for group in groups]),
         context=slice(first, len(groups)),
     )
 
-
-_SCALES = {"calendar": "forecast", "price_daily": "daily", "price_hourly": "hourly"}
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ class AttentionMaps:
     source: str
     days: NDArray[np.datetime64]  # (D,) as_of
     assets: tuple[str, ...]  # (N,)
-    weights: NDArray[np.float64]  # (D, N, layer, head, token), 0 = masked
+    weights: NDArray[np.float64]  # (D, N, layer, head, token), 0 = masked, or not of the head's scale
     present: NDArray[np.bool_]  # (D, N, token)
     tokens: TokenTable
     context_age_days: NDArray[np.float64]  # (D, N, context token), NaN = unknown
@@ -98,10 +96,9 @@ class AttentionMaps:
         return np.where(known, end - micro, np.datetime64("NaT", "us"))
 
     def to_frame(self, model_version: str = "") -> pd.DataFrame:
-        """One row per forecast, layer, head and unmasked token, columns `MAP_COLUMNS`."""
-        keep = np.broadcast_to(self.present[:, :, None, None, :], self.weights.shape)
-        keep = keep & np.isfinite(self.weights)
-        d, n, layer, head, token = (index.astype(np.int32) for index in np.nonzero(keep))
+        """One row per forecast, layer, head and token with a weight above 0, columns `MAP_COLUMNS`."""
+        kept = np.nonzero(self.weights > 0)
+        d, n, layer, head, token = (index.astype(np.int32) for index in kept)
         columns = {
             "source": _labels(np.zeros(len(d), dtype=np.int32), (self.source,)),
             "asset": _labels(n, self.assets),

@@ -1,6 +1,8 @@
 """The attention network: token groups and an anchor go in, a log variance and its quantiles come out.
 
-Reads top to bottom: embed every token group, let the tokens attend to each other, read the forecast token.
+Reads top to bottom: embed every token group, let the tokens attend to each other, read the forecast token. Every head
+belongs to a scale and attends to the tokens of that scale and to the forecast token: the few context tokens do not compete
+with the many price tokens for one head's attention.
 
     log f_h     = anchor_h + cap * tanh(w_h' x)                            x: the forecast token after the last layer
     log q_h(p)  = log f_h + c_h(x) +/- cumulative sums of softplus(s_h(x))   (monotone in p by construction)
@@ -22,12 +24,17 @@ from torch.nn import functional
 from ml.attention.kernels import attention_kernel, softmax_attention_weights
 
 
+HEAD_SCALES = ("daily", "hourly", "context", "all")
+"""What a head may belong to; 'all' attends to every token."""
+
+
 @dataclass(frozen=True)
 class NetworkConfig:
     """Sizes of the network."""
 
     d_model: int = 32  # width of a token
     n_heads: int = 4  # attention heads per layer; must divide d_model
+    head_scales: tuple[str, ...] = ("daily", "hourly", "context", "context")  # of each head, by `HEAD_SCALES`
     n_layers: int = 2  # attention layers; the last one is computed for the forecast token only
     mlp_ratio: int = 2  # hidden width of a layer's MLP, in multiples of d_model
     dropout: float = 0.2  # on each layer's attention and MLP output, while training
@@ -40,6 +47,15 @@ class NetworkConfig:
                 raise ValueError(f"{name} {getattr(self, name)}: expected a positive integer")
         if self.d_model % self.n_heads:
             raise ValueError(f"n_heads {self.n_heads}: must divide d_model {self.d_model}")
+        if len(self.head_scales) != self.n_heads:
+            raise ValueError(
+                f"head_scales {self.head_scales}: expected one for each of {self.n_heads} heads"
+            )
+        for scale in self.head_scales:
+            if scale not in HEAD_SCALES:
+                raise ValueError(
+                    f"head_scales {scale!r}: expected one of {', '.join(HEAD_SCALES)}"
+                )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout {self.dropout}: expected a share in [0, 1)")
         if not 0 < self.residual_cap <= 2:
@@ -49,14 +65,15 @@ class NetworkConfig:
 
 @dataclass(frozen=True)
 class TokenShape:
-    """How many tokens a group has, and how many inputs each of them carries."""
+    """How many tokens a group has, how many inputs each of them carries, and the scale that they belong to."""
 
     tokens: int
     width: int
+    scale: str  # 'forecast' | 'daily' | 'hourly' | 'context'
 
 
 class SelfAttention(nn.Module):
-    """Multi-head attention over the tokens that are not masked."""
+    """Multi-head attention over the tokens that each head may attend to: mask (batch, head, token)."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -97,7 +114,7 @@ class Layer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, mask: Tensor, queries: int) -> Tensor:
-        """x (batch, token, d_model) -> the first `queries` tokens after this layer."""
+        """x (batch, token, d_model), mask (batch, head, token) -> the first `queries` tokens after this layer."""
         normed = self.attention_norm(x)
         x = x[:, :queries] + self.dropout(self.attention(normed[:, :queries], normed, mask))
         return x + self.dropout(self.mlp(self.mlp_norm(x)))  # type: ignore[no-any-return]
@@ -118,6 +135,8 @@ class AttentionNetwork(nn.Module):
     levels : number of quantile levels Q (odd; the middle one is the median)
     """
 
+    head_tokens: Tensor
+
     def __init__(
         self, config: NetworkConfig, shapes: Mapping[str, TokenShape], horizons: int, levels: int
     ) -> None:
@@ -134,11 +153,16 @@ class AttentionNetwork(nn.Module):
         self.config = config
         self.groups = tuple(shapes)
         self.horizons, self.levels = horizons, levels
-        total = sum(shape.tokens for shape in shapes.values())
+        scales = [shape.scale for shape in shapes.values() for _ in range(shape.tokens)]
+        seen = [
+            [position == 0 or own in (scale, "all") for position, scale in enumerate(scales)]
+            for own in config.head_scales
+        ]
+        self.register_buffer("head_tokens", torch.tensor(seen), persistent=False)  # (head, token)
         self.embed = nn.ModuleDict(
             {group: nn.Linear(shape.width, config.d_model) for group, shape in shapes.items()}
         )
-        self.position = nn.Parameter(0.02 * torch.randn(total, config.d_model))
+        self.position = nn.Parameter(0.02 * torch.randn(len(scales), config.d_model))
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.n_layers))
         self.norm = nn.LayerNorm(config.d_model)
         self.residual_head = nn.Linear(config.d_model, horizons)
@@ -163,27 +187,35 @@ class AttentionNetwork(nn.Module):
     def _queries(self, layer: int, tokens: int) -> int:
         return 1 if layer == len(self.layers) - 1 else tokens  # only the forecast token is read
 
+    def _keys(self, mask: Tensor) -> Tensor:
+        """(batch, token) -> (batch, head, token): the tokens that are there and that the head may attend to."""
+        return mask[:, None] & self.head_tokens
+
     def forward(self, inputs: Mapping[str, Tensor], mask: Tensor) -> tuple[Tensor, Tensor]:
         """inputs: group -> (batch, tokens, width); mask (batch, token), True where a token is there.
 
         Returns the bounded residual (batch, H) and the quantiles of log(realised / forecast) (batch, H, Q).
         """
         x = self.tokens(inputs)
+        keys = self._keys(mask)
         for index, layer in enumerate(self.layers):
-            x = layer(x, mask, self._queries(index, x.shape[1]))
+            x = layer(x, keys, self._queries(index, x.shape[1]))
         forecast_token = self.norm(x[:, 0])  # (batch, d_model)
         residual = self.config.residual_cap * torch.tanh(self.residual_head(forecast_token))
         raw = self.quantile_head(forecast_token).view(-1, self.horizons, self.levels)
         return residual, monotone_quantiles(raw)
 
     def attention(self, inputs: Mapping[str, Tensor], mask: Tensor) -> list[Tensor]:
-        """Exact weights per layer, (batch, head, query, token); the last layer has the forecast token's row only."""
+        """Exact weights per layer, (batch, head, query, token), 0 outside a head's scale; the last layer has the forecast
+        token's row only.
+        """
         x = self.tokens(inputs)
+        keys = self._keys(mask)
         weights: list[Tensor] = []
         for index, layer in enumerate(self.layers):
             queries = self._queries(index, x.shape[1])
-            weights.append(layer.weights(x, mask, queries))  # type: ignore[operator]
-            x = layer(x, mask, queries)
+            weights.append(layer.weights(x, keys, queries))  # type: ignore[operator]
+            x = layer(x, keys, queries)
         return weights
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml.attention.network import TokenShape
-from ml.attention.tokens import CONTEXT_FIELDS, GROUPS, TokenConfig, Tokens
+from ml.attention.tokens import CONTEXT_FIELDS, GROUPS, SCALES, TokenConfig, Tokens
 
 FloatArray = NDArray[np.float64]
 
@@ -42,7 +42,7 @@ class Scaler:
         """What the network reads of each group: every field and its missing flag."""
         counts = config.token_counts()
         return {
-            group: TokenShape(counts[group], 2 * self.statistics[group].shape[1])
+            group: TokenShape(counts[group], 2 * self.statistics[group].shape[1], SCALES[group])
             for group in GROUPS
         }
 

@@ -61,6 +61,13 @@ DAILY_FIELDS = (
 HOURLY_FIELDS = ("log_return", "realized_variance", "high_low_range", "log_volume_ratio")
 GROUPS = ("calendar", "price_daily", "price_hourly", *CONTEXT_FIELDS)
 PRICE_GROUPS = ("price_daily", "price_hourly")
+SCALES = {
+    "calendar": "forecast",
+    "price_daily": "daily",
+    "price_hourly": "hourly",
+    **dict.fromkeys(CONTEXT_FIELDS, "context"),
+}
+"""The scale that each group's tokens belong to."""
 CALENDAR_WIDTH = (
     9  # weekday of the first target day, one-hot; weekend share of the next 5 and 22 days
 )
