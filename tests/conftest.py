@@ -10,7 +10,7 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 for _name in [name for name in os.environ if name.startswith("VOLCAST_")]:
-    if _name != "VOLCAST_TEST_ARCHIVE":
+    if _name not in ("VOLCAST_TEST_ARCHIVE", "VOLCAST_SCREENSHOTS"):
         del os.environ[_name]  # a developer's own settings must not steer the tests
 
 

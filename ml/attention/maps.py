@@ -66,7 +66,6 @@ def token_table(config: TokenConfig) -> TokenTable:
     )
 
 
-
 @dataclass(frozen=True)
 class AttentionMaps:
     """Weights of D days and N coins; refused forecasts are NaN throughout."""
@@ -75,7 +74,9 @@ class AttentionMaps:
     source: str
     days: NDArray[np.datetime64]  # (D,) as_of
     assets: tuple[str, ...]  # (N,)
-    weights: NDArray[np.float64]  # (D, N, layer, head, token), 0 = masked, or not of the head's scale
+    weights: NDArray[
+        np.float64
+    ]  # (D, N, layer, head, token), 0 = masked, or not of the head's scale
     present: NDArray[np.bool_]  # (D, N, token)
     tokens: TokenTable
     context_age_days: NDArray[np.float64]  # (D, N, context token), NaN = unknown

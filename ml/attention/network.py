@@ -23,7 +23,6 @@ from torch.nn import functional
 
 from ml.attention.kernels import attention_kernel, softmax_attention_weights
 
-
 HEAD_SCALES = ("daily", "hourly", "context", "all")
 """What a head may belong to; 'all' attends to every token."""
 
@@ -32,12 +31,13 @@ HEAD_SCALES = ("daily", "hourly", "context", "all")
 class NetworkConfig:
     """Sizes of the network."""
 
-    d_model: int = 32  # width of a token
+    d_model: int = 16  # width of a token
     n_heads: int = 4  # attention heads per layer; must divide d_model
-    head_scales: tuple[str, ...] = ("daily", "hourly", "context", "context")  # of each head, by `HEAD_SCALES`
-    n_layers: int = 2  # attention layers; the last one is computed for the forecast token only
+    # The scale of each head, out of `HEAD_SCALES`.
+    head_scales: tuple[str, ...] = ("daily", "hourly", "context", "context")
+    n_layers: int = 1  # attention layers; the last one is computed for the forecast token only
     mlp_ratio: int = 2  # hidden width of a layer's MLP, in multiples of d_model
-    dropout: float = 0.2  # on each layer's attention and MLP output, while training
+    dropout: float = 0.3  # on each layer's attention and MLP output, while training
     kernel: str = "softmax"  # attention kernel, by name (ml/attention/kernels.py)
     residual_cap: float = 0.35  # largest |log forecast - log anchor|; 0.35 is a factor of 1.42
 
@@ -53,9 +53,7 @@ class NetworkConfig:
             )
         for scale in self.head_scales:
             if scale not in HEAD_SCALES:
-                raise ValueError(
-                    f"head_scales {scale!r}: expected one of {', '.join(HEAD_SCALES)}"
-                )
+                raise ValueError(f"head_scales {scale!r}: expected one of {', '.join(HEAD_SCALES)}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout {self.dropout}: expected a share in [0, 1)")
         if not 0 < self.residual_cap <= 2:

@@ -31,10 +31,11 @@ Progress = Callable[[int, Mapping[str, float]], None]
 class TrainingConfig:
     """How a network is trained."""
 
-    batch_size: int = 256  # samples per step
-    epochs: int = 20  # passes over the training block at most
+    batch_size: int = 128  # samples per step
+    epochs: int = 20  # passes over the training block at most; more where `min_steps` needs them
+    min_steps: int = 400  # optimiser steps before it may stop: a small panel gets more epochs
     patience: int = 5  # epochs without a better validation loss before stopping
-    learning_rate: float = 5e-4  # peak; linear warm-up over the first epoch, then a cosine to zero
+    learning_rate: float = 1e-3  # peak; linear warm-up over the first epoch, then a cosine to zero
     weight_decay: float = 0.1  # AdamW, on matrices only
     gradient_clip: float = 1.0  # largest gradient norm
     modality_dropout: float = 0.2  # chance that a context token is masked in a training sample
@@ -47,6 +48,7 @@ class TrainingConfig:
         for name in (
             "batch_size",
             "epochs",
+            "min_steps",
             "patience",
             "learning_rate",
             "gradient_clip",
@@ -166,8 +168,9 @@ def train(
     device = training.mask.device
     optimiser = _optimiser(network, config)
     per_epoch = -(-len(training) // config.batch_size)
+    epochs = max(config.epochs, -(-config.min_steps // per_epoch))
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: _learning_rate(step, per_epoch, per_epoch * config.epochs)
+        optimiser, lambda step: _learning_rate(step, per_epoch, per_epoch * epochs)
     )
     averaged = copy.deepcopy(network)
     shuffle = torch.Generator().manual_seed(seed)
@@ -198,7 +201,7 @@ def train(
     steps = 0
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed + 2)  # the network's own dropout
-        for epoch in range(1, config.epochs + 1):
+        for epoch in range(1, epochs + 1):
             network.train()
             total = 0.0
             for index in torch.randperm(len(training), generator=shuffle).split(config.batch_size):  # type: ignore[no-untyped-call]
@@ -217,7 +220,7 @@ def train(
             current = record(epoch, total / len(training))
             if current < best:
                 best, best_epoch, best_weights = current, epoch, _copy_of(averaged)
-            elif epoch - best_epoch >= config.patience:
+            elif epoch - best_epoch >= config.patience and steps >= config.min_steps:
                 break
     network.load_state_dict(best_weights)
     network.eval()

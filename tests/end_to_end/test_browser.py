@@ -12,6 +12,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,9 +70,6 @@ def ui(tmp_path: Path) -> Iterator[str]:
 
 def test_an_asset_is_materialised_from_the_ui(ui: str, tmp_path: Path) -> None:
     from selenium import webdriver
-    from selenium.webdriver.common.by import By
-    from selenium.webdriver.support import expected_conditions as expected
-    from selenium.webdriver.support.ui import WebDriverWait
 
     options = webdriver.ChromeOptions()
     options.binary_location = str(CHROMIUM)
@@ -91,29 +89,15 @@ def test_an_asset_is_materialised_from_the_ui(ui: str, tmp_path: Path) -> None:
         options=options, service=webdriver.ChromeService(executable_path=str(DRIVER))
     )
     try:
-        wait = WebDriverWait(browser, 60)
         browser.get(f"{ui}/assets/raw/headlines")
-        wait.until(
-            expected.element_to_be_clickable((By.XPATH, "//button[contains(., 'Materialize')]"))
-        ).click()
-        wait.until(
-            expected.element_to_be_clickable((By.CSS_SELECTOR, "[data-testid='launch-button']"))
-        ).click()
-        WebDriverWait(browser, 180).until(
-            lambda page: (
-                _open_runs(page, ui) and "Success" in page.find_element(By.TAG_NAME, "body").text
-            )
+        _launch(browser)
+        _wait_for_text(browser, f"{ui}/runs", "Success", seconds=180)
+        page = _wait_for_text(
+            browser, f"{ui}/assets/raw/headlines?view=overview", "SIMULATED MARKET"
         )
-        browser.get(f"{ui}/assets/raw/headlines?view=overview")
-        body = WebDriverWait(browser, 60).until(
-            lambda page: (
-                (text := page.find_element(By.TAG_NAME, "body").text)
-                and "SIMULATED MARKET" in text
-                and text
-            )
-        )
-        assert "gate" in body
-        assert "volatility-desk" in body
+        assert "volatility-desk" in page
+        checks = _wait_for_text(browser, f"{ui}/assets/raw/headlines?view=checks", "gate")
+        assert "Passed" in checks
     finally:
         folder = os.environ.get("VOLCAST_SCREENSHOTS")
         if folder:
@@ -121,7 +105,41 @@ def test_an_asset_is_materialised_from_the_ui(ui: str, tmp_path: Path) -> None:
         browser.quit()
 
 
-def _open_runs(page, ui: str) -> bool:  # type: ignore[no-untyped-def]
-    page.get(f"{ui}/runs")
-    time.sleep(3)
-    return True
+def _launch(browser: Any) -> None:
+    """Press Materialize, choose the latest day, launch; the page draws itself anew while it loads, so each may take a few tries."""
+    for text in ("Materialize", "Latest", "Launch"):
+        _press(browser, text)
+        time.sleep(2)
+
+
+def _press(browser: Any, text: str) -> None:
+    from selenium.common.exceptions import WebDriverException
+    from selenium.webdriver.common.by import By
+
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            browser.find_element(
+                By.XPATH, f"//button[starts-with(normalize-space(.), '{text}')]"
+            ).click()
+            return
+        except WebDriverException:
+            time.sleep(0.5)
+        if time.monotonic() > deadline:
+            buttons = [item.text for item in browser.find_elements(By.TAG_NAME, "button")]
+            raise AssertionError(f"no button {text!r}; on the page: {buttons}")
+
+
+def _wait_for_text(browser: Any, address: str, text: str, seconds: float = 60) -> str:
+    """The page's text once it holds ``text``; the page is loaded again every few seconds."""
+    from selenium.webdriver.common.by import By
+
+    deadline = time.monotonic() + seconds
+    while True:
+        browser.get(address)
+        for _ in range(8):
+            time.sleep(0.5)
+            page = str(browser.find_element(By.TAG_NAME, "body").text)
+            if text in page:
+                return page
+        assert time.monotonic() < deadline, f"{text!r} never came on {address}:\n{page[-1500:]}"

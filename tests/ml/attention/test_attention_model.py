@@ -14,6 +14,7 @@ from ml import artifacts, models
 from ml.attention.config import AttentionConfig
 from ml.attention.maps import MAP_COLUMNS
 from ml.attention.model import AttentionModel
+from ml.attention.network import NetworkConfig
 from ml.baselines.har import HarxCal
 from ml.forecasts import HORIZONS, Forecasts
 from ml.model import VolatilityModel
@@ -207,14 +208,20 @@ def test_attention_weights_sum_to_one_for_every_layer_and_head(
     trained_model: AttentionModel, planted: Panel
 ) -> None:
     maps = trained_model.attention(planted, BLOCK)
-    assert maps.weights.shape == (15, 4, 2, 2, 1 + 8 + 6 + 6)
+    assert maps.weights.shape == (15, 4, 2, 4, 1 + 8 + 6 + 6)
     np.testing.assert_allclose(maps.weights.sum(axis=-1), 1, atol=1e-6)
     masked = ~np.broadcast_to(maps.present[:, :, None, None], maps.weights.shape)
     assert (maps.weights[masked] == 0).all()
+    scale = np.asarray(maps.tokens.scale)
+    for head, own in enumerate(NetworkConfig().head_scales):
+        others = ~np.isin(scale, [own, "forecast"])
+        assert (maps.weights[:, :, :, head, others] == 0).all()
     frame = maps.to_frame("2022-01-20-abcdef01")
     assert tuple(frame.columns) == MAP_COLUMNS
+    assert (frame["weight"] > 0).all()
+    assert len(frame) == (maps.weights > 0).sum()
     sums = frame.groupby(["asset", "as_of", "layer", "head"], observed=True)["weight"].sum()
-    assert len(sums) == 15 * 4 * 2 * 2
+    assert len(sums) == 15 * 4 * 2 * 4
     np.testing.assert_allclose(sums, 1, atol=1e-6)
 
 
@@ -222,8 +229,8 @@ def test_the_map_says_what_every_token_is_and_from_when(
     trained_model: AttentionModel, planted: Panel
 ) -> None:
     frame = trained_model.attention(planted, BLOCK[:1]).to_frame()
-    one = frame[(frame["asset"] == "ETH") & (frame["layer"] == 0) & (frame["head"] == 0)]
-    tokens = one.set_index("token")
+    one = frame[(frame["asset"] == "ETH") & (frame["layer"] == 0)]
+    tokens = one.drop_duplicates("token").set_index("token")
     assert tokens["scale"].value_counts().to_dict() == {
         "daily": 8, "hourly": 6, "context": 2, "forecast": 1,
     }  # fmt: skip
@@ -245,6 +252,7 @@ def test_the_map_says_what_every_token_is_and_from_when(
         ({"window_days": 0}, "window_days 0: expected a positive integer"),
         ({"epochs": "many"}, r"epochs 'many': expected a value like the default, 20"),
         ({"n_seeds": 1.5}, r"n_seeds 1.5: expected a value like the default, 1"),
+        ({"head_scales": ["daily", 1]}, r"head_scales \['daily', 1\]: expected a value like"),
         ({"use_revised_flows": 1}, "use_revised_flows 1: expected a value like the default, False"),
         ({"horizon_weights": [1, 1]}, r"horizon_weights \(1.0, 1.0\): expected one for each of"),
         ({"daily_tokens": 90}, "tokens that read 90 days: expected at most 66"),
@@ -258,7 +266,9 @@ def test_a_bad_config_is_an_error_that_quotes_it(
 
 
 def test_the_config_survives_its_mapping() -> None:
-    config = AttentionConfig.from_mapping({**SMALL, "horizon_weights": [1, 2, 0]})
+    config = AttentionConfig.from_mapping(
+        {**SMALL, "head_scales": ["all"] * 4, "horizon_weights": [1, 2, 0]}
+    )
     assert AttentionConfig.from_mapping(config.as_mapping()) == config
 
 
@@ -271,6 +281,6 @@ def test_an_ensemble_has_the_heads_of_all_its_networks(planted: Panel) -> None:
     model = AttentionModel()
     model.fit(planted, TRAINED, {**SMALL, "epochs": 1, "n_seeds": 2}, seed=0)
     maps = model.attention(planted, BLOCK[:1])
-    assert maps.weights.shape[2:4] == (2, 4)
+    assert maps.weights.shape[2:4] == (2, 8)
     loaded = AttentionModel.from_state(model.state())
     assert_identical(loaded.forecast(planted, BLOCK), model.forecast(planted, BLOCK))

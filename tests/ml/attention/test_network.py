@@ -15,12 +15,13 @@ from ml.attention.network import (
 )
 
 SHAPES = {
-    "calendar": TokenShape(1, 3),
-    "price_daily": TokenShape(4, 5),
-    "funding": TokenShape(1, 2),
-    "onchain": TokenShape(1, 6),
+    "calendar": TokenShape(1, 3, "forecast"),
+    "price_daily": TokenShape(4, 5, "daily"),
+    "funding": TokenShape(1, 2, "context"),
+    "onchain": TokenShape(1, 6, "context"),
 }
-CONFIG = NetworkConfig(d_model=8, n_heads=2, dropout=0.0)
+SIZES = {"d_model": 8, "n_layers": 2, "dropout": 0.0}
+CONFIG = NetworkConfig(n_heads=2, head_scales=("daily", "context"), **SIZES)  # type: ignore[arg-type]
 BASE = torch.tensor([[-1.0, -0.5, 0.1, 0.4, 2.0]] * 3, dtype=torch.float64)
 
 
@@ -30,8 +31,10 @@ def network(seed: int = 0, config: NetworkConfig = CONFIG) -> AttentionNetwork:
         return AttentionNetwork(config, SHAPES, horizons=3, levels=5).double()
 
 
-def with_any_weights(seed: int = 0, scale: float = 1.0) -> AttentionNetwork:
-    found = network(seed)
+def with_any_weights(
+    seed: int = 0, scale: float = 1.0, config: NetworkConfig = CONFIG
+) -> AttentionNetwork:
+    found = network(seed, config)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in found.parameters():
@@ -82,6 +85,19 @@ def test_a_masked_token_has_weight_zero_and_its_values_change_nothing() -> None:
         assert torch.equal(old, new)
 
 
+def test_a_head_attends_to_its_own_scale_and_the_forecast_token_alone() -> None:
+    scales = ("daily", "hourly", "context", "all")
+    config = NetworkConfig(n_heads=4, head_scales=scales, **SIZES)  # type: ignore[arg-type]
+    found, (inputs, mask) = with_any_weights(config=config), batch()
+    mask[:, 5] = False  # funding
+    seen = [[0, 1, 2, 3, 4], [0], [0, 6], [0, 1, 2, 3, 4, 6]]  # there are no hourly tokens
+    for layer in found.attention(inputs, mask):
+        torch.testing.assert_close(layer.sum(-1), torch.ones_like(layer[..., 0]))
+        for head, tokens in enumerate(seen):
+            assert (layer[:, head] > 0).any(dim=0).any(dim=0).nonzero().flatten().tolist() == tokens
+            assert (layer[:, head][..., tokens] > 0).all()
+
+
 def test_a_token_that_is_there_changes_the_forecast() -> None:
     found, (inputs, mask) = with_any_weights(), batch()
     before = found(inputs, mask)[0]
@@ -97,7 +113,7 @@ def test_the_exported_weights_are_those_that_the_forward_pass_uses() -> None:
     normed = first.attention_norm(x)
     value = first.attention._split(first.attention.key_value(normed).chunk(2, dim=-1)[1])
     by_weights = first.attention.output((weights @ value).transpose(1, 2).flatten(2))
-    torch.testing.assert_close(by_weights, first.attention(normed, normed, mask))
+    torch.testing.assert_close(by_weights, first.attention(normed, normed, found._keys(mask)))
 
 
 def test_the_order_of_tokens_does_not_matter_when_their_positions_move_with_them() -> None:
@@ -145,7 +161,9 @@ def test_an_ensemble_averages_residuals_and_shows_all_heads() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"n_heads": 3}, r"n_heads 3: must divide d_model 32"),
+        ({"n_heads": 3}, r"n_heads 3: must divide d_model 16"),
+        ({"n_heads": 2}, r"head_scales \(.*\): expected one for each of 2 heads"),
+        ({"head_scales": ("daily", "weekly", "context", "all")}, r"head_scales 'weekly': expected"),
         ({"d_model": 0}, r"d_model 0: expected a positive integer"),
         ({"residual_cap": -0.1}, r"residual_cap -0.1: expected a number in \(0, 2\]"),
         ({"dropout": 1.0}, r"dropout 1.0: expected a share"),

@@ -96,6 +96,16 @@ def test_training_stops_when_the_validation_loss_does_not_improve(planted: Panel
     assert len(epochs) == int(np.argmin(losses)) + 2 + 1 < 31
 
 
+def test_a_small_panel_gets_its_least_number_of_steps_in_more_epochs(planted: Panel) -> None:
+    model = AttentionModel()
+    config = {**SMALL, "epochs": 2, "patience": 1, "batch_size": 1024, "min_steps": 7}
+    model.fit(planted, TRAINED, config, seed=0)
+    record = model.state().meta["fit"]
+    per_epoch = -(-record["training_samples"] // 1024)
+    assert per_epoch > 1
+    assert record["histories"][0][-1]["epoch"] == -(-7 // per_epoch) > 2
+
+
 def test_the_artefact_does_not_depend_on_the_number_of_threads(planted: Panel) -> None:
     before, weights = torch.get_num_threads(), []
     try:
@@ -122,6 +132,7 @@ def test_training_leaves_the_global_generator_as_it_was(planted: Panel) -> None:
     ("change", "message"),
     [
         ({"learning_rate": 0.0}, "learning_rate 0.0: expected a positive number"),
+        ({"min_steps": 0}, "min_steps 0: expected a positive number"),
         ({"modality_dropout": 1.0}, "modality_dropout 1.0: expected a share"),
         ({"horizon_weights": (0.0, 0.0, 0.0)}, r"horizon_weights \(0.0, 0.0, 0.0\)"),
         ({"averaging_decay": 1.0}, "averaging_decay 1.0: expected a share"),
