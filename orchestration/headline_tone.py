@@ -57,7 +57,7 @@ def daily_tone(
     start = settings.decision_time(from_as_of - timedelta(days=1))
     frame = connection.execute(
         "SELECT title, CAST(known_at - to_minutes(?) - INTERVAL 1 microsecond AS DATE) AS as_of FROM raw.headlines "
-        "WHERE known_at > ? AND known_at <= ? "
+        "WHERE known_at > ? AND known_at <= ? AND title IS NOT NULL "
         "QUALIFY row_number() OVER (PARTITION BY publisher, id ORDER BY known_at) = 1",
         [settings.decision_offset_minutes, start, settings.decision_time(to_as_of)],
     ).df()

@@ -106,28 +106,33 @@ def test_an_asset_is_materialised_from_the_ui(ui: str, tmp_path: Path) -> None:
 
 
 def _launch(browser: Any) -> None:
-    """Press Materialize, choose the latest day, launch; the page draws itself anew while it loads, so each may take a few tries."""
-    for text in ("Materialize", "Latest", "Launch"):
-        _press(browser, text)
-        time.sleep(2)
+    """Press Materialize, choose the latest day, launch.
 
-
-def _press(browser: Any, text: str) -> None:
+    The page draws itself anew while it loads, so a press may be lost: what is furthest along is pressed until the dialog is done.
+    """
     from selenium.common.exceptions import WebDriverException
     from selenium.webdriver.common.by import By
 
-    deadline = time.monotonic() + 60
-    while True:
+    def press(text: str) -> bool:
         try:
             browser.find_element(
                 By.XPATH, f"//button[starts-with(normalize-space(.), '{text}')]"
             ).click()
-            return
         except WebDriverException:
-            time.sleep(0.5)
-        if time.monotonic() > deadline:
-            buttons = [item.text for item in browser.find_elements(By.TAG_NAME, "button")]
-            raise AssertionError(f"no button {text!r}; on the page: {buttons}")
+            return False
+        return True
+
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if press("Latest"):
+            time.sleep(2)
+            if press("Launch"):
+                time.sleep(5)  # leaving the page at once would take the request with it
+                return
+        press("Materialize")
+        time.sleep(3)
+    buttons = [item.text for item in browser.find_elements(By.TAG_NAME, "button")]
+    raise AssertionError(f"nothing was launched; buttons on the page: {buttons}")
 
 
 def _wait_for_text(browser: Any, address: str, text: str, seconds: float = 60) -> str:
