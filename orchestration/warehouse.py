@@ -210,9 +210,12 @@ def read_published(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
         raise WarehouseError(
             f"nothing published yet at {path}: run `./volcast demo` or `./volcast run --as-of DATE` first"
         )
-    connection = duckdb.connect(str(path), read_only=True)
+    # An instance of its own: DuckDB shares one among connections to the same path, and a locked configuration with it.
+    connection = duckdb.connect(":memory:")
     try:
         connection.execute("SET TimeZone = 'UTC'")
+        attach(connection, path, "volcast", read_only=True)
+        connection.execute("USE volcast")
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
         yield connection

@@ -26,4 +26,4 @@ def archive_folder() -> Path:
 def _home_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Modules that read settings on import get a home of their own, never the developer's."""
     os.environ["VOLCAST_HOME"] = str(tmp_path_factory.mktemp("home"))
-    yield
+    return

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import duckdb
+import pytest
 
 from orchestration.settings import PROJECT_ROOT
 from tests.end_to_end.homes import AS_OF, Home, day_before
@@ -65,6 +66,7 @@ def test_steps_in_processes_of_their_own_do_not_hit_each_others_lock(tmp_path: P
     assert home.rows("SELECT count(DISTINCT table_name) FROM raw.batches") == [(7,)]
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_and_a_reader_lose_nothing(finished: Home, tmp_path: Path) -> None:
     home = Home(
         tmp_path / "home", {**finished.environment, "VOLCAST_MODELS": "random_walk,harx_cal"}
@@ -105,6 +107,7 @@ def test_two_runs_at_once_and_a_reader_lose_nothing(finished: Home, tmp_path: Pa
     )
 
 
+@pytest.mark.slow
 def test_a_run_killed_half_way_is_finished_by_the_next(finished: Home, tmp_path: Path) -> None:
     home = Home(
         tmp_path / "home", {**finished.environment, "VOLCAST_MODELS": "random_walk,harx_cal"}
