@@ -8,7 +8,7 @@ import dagster as dg
 
 from orchestration.assets.common import WAREHOUSE_POOL, key_of, source_metadata
 from orchestration.gates import SUITES, run_gate
-from orchestration.partitions import DAILY, day_range
+from orchestration.partitions import day_range
 from orchestration.platform import Platform
 
 
@@ -19,7 +19,6 @@ def _gate(suite: str) -> dg.AssetChecksDefinition:
         description=f"Great Expectations suite of {suite}; blocks training and forecasts when a critical expectation fails.",
         blocking=True,
         pool=WAREHOUSE_POOL,
-        partitions_def=DAILY,
     )
     def gate(
         context: dg.AssetCheckExecutionContext, platform: dg.ResourceParam[Platform]
