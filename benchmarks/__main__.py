@@ -18,7 +18,6 @@ from rich.table import Table
 BENCHMARKS = {
     "line": "the main job, end to end: wall time, peak memory, time per step, leaderboard",
     "har": "walk-forward HARX-cal fits against statsmodels OLS, equal forecasts",
-    "realized": "realised measures in SQL against pandas, equal values",
     "attention": "attention kernels against the plain reference, equal values",
 }
 

@@ -38,6 +38,17 @@ RETRAIN_JOB = dg.define_asset_job(
 )
 
 
+def _request(
+    context: dg.ScheduleEvaluationContext, platform: Platform, prefix: str
+) -> dg.RunRequest | dg.SkipReason:
+    """A run for the UTC day before the tick, unless the source has ended."""
+    as_of = context.scheduled_execution_time.date() - timedelta(days=1)
+    last = platform.source.last_day()
+    if last is not None and as_of > last:
+        return dg.SkipReason(f"source {platform.source.name!r} ends on {last}: nothing for {as_of}")
+    return dg.RunRequest(run_key=f"{prefix}-{as_of}", partition_key=as_of.isoformat())
+
+
 @dg.schedule(
     name="daily_at_decision_time",
     job=DAILY_JOB,
@@ -49,13 +60,7 @@ RETRAIN_JOB = dg.define_asset_job(
 def daily_schedule(
     context: dg.ScheduleEvaluationContext, platform: dg.ResourceParam[Platform]
 ) -> dg.RunRequest | dg.SkipReason:
-    as_of = context.scheduled_execution_time.date() - timedelta(days=1)
-    last = platform.source.last_day()
-    if last is not None and as_of > last:
-        return dg.SkipReason(
-            f"source {platform.source.name!r} ends on {last}: nothing to forecast for {as_of}"
-        )
-    return dg.RunRequest(run_key=as_of.isoformat(), partition_key=as_of.isoformat())
+    return _request(context, platform, "daily")
 
 
 @dg.schedule(
@@ -69,13 +74,7 @@ def daily_schedule(
 def weekly_retrain(
     context: dg.ScheduleEvaluationContext, platform: dg.ResourceParam[Platform]
 ) -> dg.RunRequest | dg.SkipReason:
-    as_of = context.scheduled_execution_time.date() - timedelta(days=1)
-    last = platform.source.last_day()
-    if last is not None and as_of > last:
-        return dg.SkipReason(
-            f"source {platform.source.name!r} ends on {last}: nothing to train on for {as_of}"
-        )
-    return dg.RunRequest(run_key=f"retrain-{as_of}", partition_key=as_of.isoformat())
+    return _request(context, platform, "retrain")
 
 
 SCHEDULES = [daily_schedule, weekly_retrain]

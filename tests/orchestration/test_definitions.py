@@ -99,3 +99,32 @@ def test_jobs_and_schedules(repository):
     assert schedules["weekly_retrain"].cron_schedule == "30 2 * * 1"
     assert all(schedule.execution_timezone == "UTC" for schedule in schedules.values())
     assert {"daily", "retrain"} <= set(repository.job_names)
+
+
+def test_a_tick_asks_for_the_day_before_and_stops_where_the_source_ends(tmp_path):
+    from datetime import UTC, date, datetime
+
+    import dagster as dg
+
+    from orchestration.platform import Platform
+    from orchestration.schedules import daily_schedule, weekly_retrain
+    from orchestration.settings import Settings
+
+    platform = Platform(Settings(home=tmp_path))
+    tick = datetime(2024, 7, 1, 0, 30, tzinfo=UTC)
+    with dg.build_schedule_context(
+        scheduled_execution_time=tick, resources={"platform": platform}
+    ) as context:
+        request = daily_schedule(context)
+        assert isinstance(request, dg.RunRequest)
+        assert request.partition_key == "2024-06-30"
+    ended = Platform(Settings(home=tmp_path))
+    ended.source = type(
+        "Ended", (), {"name": "archive", "last_day": lambda self: date(2023, 12, 31)}
+    )()
+    with dg.build_schedule_context(
+        scheduled_execution_time=tick, resources={"platform": ended}
+    ) as context:
+        skipped = weekly_retrain(context)
+        assert isinstance(skipped, dg.SkipReason)
+        assert "2023-12-31" in str(skipped.skip_message)
