@@ -45,15 +45,17 @@ def ingest_window(
     """Append every row of ``table`` that became known up to the decision time of ``to_as_of``.
 
     The window starts at the decision time before ``from_as_of``, or earlier where the table's cursor stands: a first run takes all
-    history, a run after a pause takes what it missed.
+    history, a run after a pause takes what it missed, and a run with a coin that was not asked for before takes all again (known rows
+    are not stored twice).
     """
     settings = warehouse.settings
     known_until = settings.decision_time(to_as_of)
     with warehouse.write() as connection:
         claim_source(connection, settings, source)
         cursor = get_state(connection, f"cursor:raw.{table}")
+        asked = set((get_state(connection, f"assets:raw.{table}") or "").split(","))
     known_after = None
-    if cursor is not None:
+    if cursor is not None and set(source.assets) <= asked:
         known_after = min(
             datetime.fromisoformat(cursor), settings.decision_time(from_as_of - timedelta(days=1))
         )
@@ -62,6 +64,7 @@ def ingest_window(
         count += append_batch(warehouse, TABLES[table], batch, known_after, known_until)
     with warehouse.write() as connection:
         advance_cursor(connection, table, known_until)
+        set_state(connection, f"assets:raw.{table}", ",".join(sorted(asked | set(source.assets))))
     return count
 
 

@@ -187,3 +187,13 @@ def test_one_home_holds_one_source(warehouse):
     source.name = "archive"
     with pytest.raises(WarehouseError, match="choose another VOLCAST_HOME"):
         ingest_window(warehouse, source, "onchain_metrics", date(2024, 3, 2), date(2024, 3, 2))
+
+
+def test_a_coin_that_is_added_later_brings_its_history(warehouse):
+    source = _Source([])
+    day = date(2024, 3, 10)
+    ingest_window(warehouse, source, "onchain_metrics", day, day)
+    source.assets = ("BTC", "ETH")
+    ingest_window(warehouse, source, "onchain_metrics", day, day)
+    ingest_window(warehouse, source, "onchain_metrics", day, day)
+    assert [after is None for after, _ in source.asked] == [True, True, False]
