@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -26,6 +26,8 @@ app = typer.Typer(
 )
 quarantine = typer.Typer(help="Rows that a gate refused.", no_args_is_help=True)
 app.add_typer(quarantine, name="quarantine")
+sources = typer.Typer(help="The live providers.", no_args_is_help=True)
+app.add_typer(sources, name="sources")
 console = Console()
 errors = Console(stderr=True)
 T = TypeVar("T")
@@ -75,6 +77,83 @@ def backfill(
     settings = _settings()
     _run(settings, "daily", first, last)
     _show_forecasts(settings, last)
+
+
+@app.command()
+def ingest(
+    table: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--table", help="Raw table, such as ohlcv; repeat for several. All by default."
+        ),
+    ] = None,
+) -> None:
+    """Read the source into the raw tables, up to now, and nothing else; a killed ingest goes on where it was."""
+    settings = _settings()
+    _ingest(settings, table)
+
+
+@app.command()
+def capture() -> None:
+    """Take what only exists now, order books and newest headlines, into the raw tables."""
+    settings = _settings()
+
+    def take() -> dict[str, Any]:
+        from orchestration.ingest import capture
+        from orchestration.platform import Platform
+
+        platform = Platform(settings)
+        return capture(platform.warehouse, platform.source)
+
+    for name, found in _guard(take).items():
+        console.print(f"raw.{name}: {found.count.inserted} new rows")
+        _show_stale(found)
+
+
+@app.command()
+def revisions(
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+) -> None:
+    """Show what providers revised and by how much, and which metrics' history moves."""
+    settings = _settings()
+
+    def read() -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
+        from orchestration.revisions import revision_table
+        from orchestration.warehouse import Warehouse
+
+        with Warehouse(settings).read() as connection:
+            return revision_table(connection)
+
+    _print_table(*_guard(read), as_csv=as_csv)
+
+
+@sources.command("check")
+def sources_check() -> None:
+    """Ask each live provider for one row, and show who answers."""
+    settings = _settings()
+    table = Table("provider", "status", "seconds", "what came", title_justify="left")
+    failed = 0
+
+    def ask() -> None:
+        nonlocal failed
+        from orchestration.sources.live import LiveConfig
+        from orchestration.sources.live.check import probe_all
+
+        with console.status("asking"):
+            for found in sorted(probe_all(LiveConfig.of(settings)), key=lambda p: p.provider):
+                colour = {"ok": "green", "slow": "yellow"}.get(found.status, "red")
+                failed += colour == "red"
+                table.add_row(
+                    found.provider,
+                    f"[{colour}]{found.status}[/]",
+                    f"{found.seconds:.1f}",
+                    _escape(found.detail),
+                )
+
+    _guard(ask)
+    console.print(table)
+    if failed:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -268,7 +347,34 @@ def _run(
 ) -> None:
     from orchestration.runs import run_job
 
+    if settings.source == "live" and job == "daily":
+        _ingest(settings)  # the run finds little left to read; here there are bars to watch
+
     _guard(lambda: run_job(settings, job, first, last, console, run_config=run_config))
+
+
+def _ingest(settings: Any, tables: Sequence[str] | None = None) -> None:
+    """Fill the raw tables with a bar for each; what could not be read is named, and is no failure unless it is prices."""
+
+    def fill() -> list[Any]:
+        from orchestration.ingest import fill_tables
+        from orchestration.platform import Platform
+        from orchestration.progress import IngestProgress
+
+        platform = Platform(settings)
+        with IngestProgress(console, platform.source) as progress:
+            return fill_tables(platform.warehouse, platform.source, tables, progress)
+
+    for found in _guard(fill):
+        _show_stale(found)
+
+
+def _show_stale(found: Any) -> None:
+    for stale in found.stale:
+        errors.print(
+            f"[yellow]stale[/] {_escape(stale.stream)}: {stale.status}: {_escape(stale.detail)}",
+            soft_wrap=True,
+        )
 
 
 def _check_port(host: str, port: int) -> None:
@@ -294,7 +400,7 @@ def _newest_day(connection: Any) -> date:
 
 
 def _query(settings: Any, query: str, *, as_csv: bool = False, live: bool = False) -> None:
-    def fetch() -> tuple[list[str], list[tuple[Any, ...]]]:
+    def fetch() -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
         import duckdb
 
         from orchestration.warehouse import Warehouse, read_published
@@ -309,7 +415,10 @@ def _query(settings: Any, query: str, *, as_csv: bool = False, live: bool = Fals
             except duckdb.Error as error:
                 raise ValueError(str(error)) from None
 
-    names, rows = _guard(fetch)
+    _print_table(*_guard(fetch), as_csv=as_csv)
+
+
+def _print_table(names: Sequence[str], rows: Sequence[Sequence[Any]], *, as_csv: bool) -> None:
     if as_csv:
         import csv
 

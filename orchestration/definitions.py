@@ -16,7 +16,7 @@ from orchestration.assets.publish import published_snapshot, report
 from orchestration.assets.training import registry
 from orchestration.checks import GATES
 from orchestration.platform import Platform
-from orchestration.schedules import DAILY_JOB, RETRAIN_JOB, SCHEDULES
+from orchestration.schedules import CAPTURE_JOB, DAILY_JOB, RETRAIN_JOB, SCHEDULES
 from orchestration.settings import Settings
 
 ASSETS = [
@@ -34,7 +34,7 @@ ASSETS = [
 defs = dg.Definitions(
     assets=ASSETS,
     asset_checks=GATES,
-    jobs=[DAILY_JOB, RETRAIN_JOB],
+    jobs=[DAILY_JOB, RETRAIN_JOB, CAPTURE_JOB],
     schedules=SCHEDULES,
     resources={"platform": Platform(Settings.from_env())},
     executor=dg.in_process_executor,

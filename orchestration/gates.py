@@ -317,8 +317,12 @@ def _quarantine_result(
         return None
     row = connection.execute(
         "SELECT coalesce(sum(rows_quarantined), 0), coalesce(sum(rows_offered), 0) FROM raw.batches "
-        "WHERE table_name = ? AND known_until BETWEEN ? AND ?",
-        [suite, settings.decision_time(from_as_of), settings.decision_time(to_as_of)],
+        "WHERE table_name = ? AND known_until >= ? AND known_until < ?",
+        [
+            suite,
+            settings.decision_time(from_as_of),
+            settings.decision_time(to_as_of + timedelta(days=1)),
+        ],
     ).fetchone()
     refused, offered = (int(row[0]), int(row[1])) if row else (0, 0)
     share = refused / offered if offered else 0.0

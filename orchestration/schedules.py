@@ -1,14 +1,16 @@
 """Jobs and when they run.
 
-In: the assets. Out: the daily job at the decision time, and the weekly retrain that makes the versions the next day needs.
+In: the assets. Out: the daily job at the decision time, the weekly retrain that makes the versions the next day needs, and the capture
+of what exists only at the moment: order books and newest headlines.
 """
 
 from datetime import timedelta
 
 import dagster as dg
 
-from orchestration.assets.common import key_of
+from orchestration.assets.common import WAREHOUSE_POOL, key_of
 from orchestration.assets.training import TrainingConfig
+from orchestration.ingest import capture
 from orchestration.partitions import DAILY
 from orchestration.platform import Platform
 from orchestration.settings import Settings
@@ -36,6 +38,40 @@ RETRAIN_JOB = dg.define_asset_job(
     config=dg.RunConfig(ops={"models__registry": TrainingConfig(for_next_day=True)}),
     tags={"volcast/job": "retrain"},
 )
+
+
+@dg.op(
+    description="Order books and newest headlines, as they are now; the daily run aggregates them.",
+    pool=WAREHOUSE_POOL,
+)
+def take_snapshots(context: dg.OpExecutionContext, platform: dg.ResourceParam[Platform]) -> None:
+    try:
+        found = capture(platform.warehouse, platform.source)
+    except ValueError as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
+    for table, result in found.items():
+        for stale in result.stale:
+            context.log.warning(f"stale: {stale.detail}")
+        context.log_event(
+            dg.AssetObservation(
+                asset_key=key_of(f"raw.{table}"),
+                metadata={"rows_new": result.count.inserted, "streams_stale": len(result.stale)},
+            )
+        )
+
+
+@dg.job(
+    name="capture",
+    description="Captures order books and headlines of the live source; every VOLCAST_CAPTURE_MINUTES by its schedule.",
+    tags={"volcast/job": "capture"},
+)
+def CAPTURE_JOB() -> None:
+    take_snapshots()
+
+
+def capture_cron(settings: Settings) -> str:
+    """Cron line of the captures: every 15 minutes unless VOLCAST_CAPTURE_MINUTES says otherwise."""
+    return f"*/{settings.capture_minutes} * * * *" if settings.capture_minutes < 60 else "0 * * * *"
 
 
 def _request(
@@ -77,4 +113,18 @@ def weekly_retrain(
     return _request(context, platform, "retrain")
 
 
-SCHEDULES = [daily_schedule, weekly_retrain]
+@dg.schedule(
+    name="capture_snapshots",
+    job=CAPTURE_JOB,
+    cron_schedule=capture_cron(Settings.from_env()),
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.STOPPED,
+    description="Order books and headlines of the live source, every few minutes; nothing else has them later.",
+)
+def capture_schedule(platform: dg.ResourceParam[Platform]) -> dg.RunRequest | dg.SkipReason:
+    if platform.source.now() is None:
+        return dg.SkipReason(f"source {platform.source.name!r} has no present to capture")
+    return dg.RunRequest()
+
+
+SCHEDULES = [daily_schedule, weekly_retrain, capture_schedule]

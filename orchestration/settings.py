@@ -23,6 +23,15 @@ GARCH_MODELS = ("garch_t", "gjr_t", "egarch_t")
 MODELS = (*CLASSICAL_MODELS, *GARCH_MODELS, "attention")
 
 
+DEFAULT_HEADLINE_FEEDS = {
+    "coindesk": "https://www.coindesk.com/arc/outboundfeeds/rss/",
+    "cointelegraph": "https://cointelegraph.com/rss",
+    "decrypt": "https://decrypt.co/feed",
+    "bitcoinmagazine": "https://bitcoinmagazine.com/feed",
+    "theblock": "https://www.theblock.co/rss.xml",
+}
+
+
 class SettingsError(ValueError):
     """A setting has a value that cannot be used; the message names the variable."""
 
@@ -44,6 +53,42 @@ class Settings(BaseModel):
     )
     assets: tuple[str, ...] | None = Field(
         None, description="coins by ticker, comma separated; empty: every coin of the source"
+    )
+    live_start: date = Field(
+        date(2020, 1, 1), description="first day of history that source=live asks for"
+    )
+    live_bars: tuple[str, ...] = Field(
+        ("5m",), description="bars of source=live, comma separated: 1m, 5m, 1h"
+    )
+    price_venues: tuple[str, ...] = Field(
+        ("binance", "bybit", "okx", "kraken"),
+        description="ccxt venues of spot prices; a coin is read from the first that has it",
+    )
+    funding_venues: tuple[str, ...] = Field(
+        ("binanceusdm", "bybit", "okx", "deribit", "hyperliquid"),
+        description="ccxt venues of funding rates, all of them read",
+    )
+    open_interest_venues: tuple[str, ...] = Field(
+        ("bybit", "binanceusdm", "okx"),
+        description="ccxt venues of open interest, all of them read",
+    )
+    order_book_venues: tuple[str, ...] = Field(
+        ("binance", "okx"), description="ccxt venues of order-book snapshots, all of them read"
+    )
+    capture_minutes: int = Field(
+        15, ge=1, le=60, description="minutes between captures of order books and headlines"
+    )
+    headline_feeds: dict[str, str] = Field(
+        DEFAULT_HEADLINE_FEEDS,
+        description="RSS or Atom feeds of headlines: publisher=URL, comma separated",
+    )
+    tone_model: str = Field(
+        "vader",
+        description="who scores headlines: vader, or transformers:<model name or folder> (extra `tone`)",
+    )
+    base_urls: dict[str, str] = Field(
+        {},
+        description="mirrors: provider=URL, comma separated; *=URL sends every provider to URL/<provider>",
     )
     seed: int = Field(7, ge=0, description="seed of the simulated market and of training")
     decision_offset_minutes: int = Field(
@@ -94,7 +139,48 @@ class Settings(BaseModel):
     demo_as_of: date = Field(date(2024, 6, 30), description="last day of `volcast demo`")
     demo_days: int = Field(28, ge=2, description="days of forecasts that `volcast demo` makes")
 
-    @field_validator("assets", "models", mode="before")
+    @field_validator("headline_feeds", "base_urls", mode="before")
+    @classmethod
+    def _pairs(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        pairs = {}
+        for part in filter(None, map(str.strip, value.split(","))):
+            name, _, url = part.partition("=")
+            if not name.strip() or not url.strip().startswith(("http://", "https://")):
+                raise ValueError(f"{part!r}: expected NAME=http(s)://...")
+            pairs[name.strip()] = url.strip()
+        return pairs
+
+    @field_validator("live_bars")
+    @classmethod
+    def _known_bars(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for interval in value:
+            if interval not in ("1m", "5m", "1h"):
+                raise ValueError(f"{interval!r}: expected 1m, 5m or 1h")
+        if not {"5m", "1h"} & set(value):
+            raise ValueError(
+                f"{','.join(value)}: realised variance needs 5m or 1h bars beside them"
+            )
+        return value
+
+    @field_validator("tone_model")
+    @classmethod
+    def _known_tone(cls, value: str) -> str:
+        if value != "vader" and not value.startswith("transformers:"):
+            raise ValueError(f"{value!r}: expected vader or transformers:<model name or folder>")
+        return value
+
+    @field_validator(
+        "assets",
+        "models",
+        "live_bars",
+        "price_venues",
+        "funding_venues",
+        "open_interest_venues",
+        "order_book_venues",
+        mode="before",
+    )
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):

@@ -53,8 +53,16 @@ def status_tables(settings: Settings) -> list[Table]:
                 "SELECT count(*) FROM quarantine.rows WHERE table_name = ? AND released_at IS NULL",
                 [f"raw.{name}"],
             ).fetchone()
-            cursor = get_state(connection, f"cursor:raw.{name}") or ""
-            raw.add_row(name, str(count), str(latest or ""), cursor, str(held[0] if held else 0))
+            cursor = connection.execute(
+                "SELECT min(known_until) FROM raw.streams WHERE table_name = ?", [f"raw.{name}"]
+            ).fetchone()
+            raw.add_row(
+                name,
+                str(count),
+                str(latest or ""),
+                str((cursor and cursor[0]) or ""),
+                str(held[0] if held else 0),
+            )
         models = Table(
             "model",
             "live version",

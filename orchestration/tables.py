@@ -337,7 +337,7 @@ QUARANTINE = OutputTable(
 
 BATCHES = OutputTable(
     "raw.batches",
-    "Every batch that was offered: the ingest ledger and the cursor of each raw table.",
+    "Every batch that was offered: the ingest ledger.",
     ("batch_id",),
     {
         "batch_id": ("VARCHAR", "hash of source, table, window and content"),
@@ -353,6 +353,38 @@ BATCHES = OutputTable(
         "rows_duplicate": ("BIGINT", "rows that the table had already"),
         "rows_quarantined": ("BIGINT", "rows that were refused"),
         "ingested_at": ("TIMESTAMPTZ", "when"),
+    },
+)
+
+STREAMS = OutputTable(
+    "raw.streams",
+    "What every stream of the source last gave: the cursor it resumes from, and why it is stale where it is.",
+    ("stream",),
+    {
+        "stream": (
+            "VARCHAR",
+            "stream of the source, such as binance/ohlcv/5m/BTC; a whole table where nothing finer can be resumed",
+        ),
+        **_SOURCE,
+        "table_name": ("VARCHAR", "raw table that it fills"),
+        "provider": ("VARCHAR", "who is asked"),
+        "assets": ("VARCHAR", "coins that it was asked for so far, comma separated"),
+        "read_from": ("DATE", "first day of the source when it was last read from the beginning"),
+        "known_until": (
+            "TIMESTAMPTZ",
+            "cursor: every row known up to here is stored; null: nothing yet",
+        ),
+        "status": ("VARCHAR", "ok, unavailable, refused, changed shape, not listed or failed"),
+        "detail": ("VARCHAR", "the error, where the status is not ok"),
+        "notes": (
+            "VARCHAR",
+            "what the last read noticed: fallbacks, fields that are new; a line each",
+        ),
+        "succeeded_at": (
+            "TIMESTAMPTZ",
+            "when it was last read to the end; null for a source of the past",
+        ),
+        "attempted_at": ("TIMESTAMPTZ", "when it was last tried; null for a source of the past"),
     },
 )
 
@@ -379,6 +411,7 @@ OUTPUT_TABLES: dict[str, OutputTable] = {
         OVERRIDES,
         QUARANTINE,
         BATCHES,
+        STREAMS,
         STATE,
     )
 }

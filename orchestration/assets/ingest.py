@@ -3,6 +3,7 @@
 In: the platform's source. Out: new rows in ``raw.*``. The network is touched here and nowhere else, so only here are steps retried.
 """
 
+from collections.abc import Sequence
 from datetime import date, timedelta
 
 import dagster as dg
@@ -16,7 +17,7 @@ from orchestration.assets.common import (
     result,
 )
 from orchestration.headline_tone import daily_tone
-from orchestration.ingest import IngestCount, append_batch, ingest_window
+from orchestration.ingest import IngestCount, WindowResult, append_batch, ingest_window
 from orchestration.partitions import DAILY, ONE_RUN, day_range
 from orchestration.platform import Platform
 from orchestration.sources.schema import TABLES
@@ -34,6 +35,7 @@ DESCRIPTIONS = {
     "onchain_metrics": "On-chain metrics and stablecoin supply in long form.",
     "sentiment_metrics": "Sentiment metrics in long form, headlines scored offline among them.",
     "headlines": "News headlines as published.",
+    "order_books": "Snapshots of spot order books as the venue gave them, captured on a schedule.",
 }
 
 
@@ -61,9 +63,11 @@ def _ingest_asset(table: str) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult[None]:
         first, last = day_range(context)
         try:
-            count = ingest_window(platform.warehouse, platform.source, table, first, last)
+            found = ingest_window(platform.warehouse, platform.source, table, first, last)
+            count = found.count
             if table == "sentiment_metrics":
                 count += _score_headlines(platform, context)
+            require_prices(table, found)
         except NETWORK_ERRORS:
             raise
         except Exception as error:
@@ -75,15 +79,33 @@ def _ingest_asset(table: str) -> dg.AssetsDefinition:
             f"raw.{table}: {count.offered} rows offered, {count.inserted} new, {count.duplicate} known already, "
             f"{count.quarantined} quarantined; {total} in the table"
         )
+        for stale in found.stale:
+            context.log.warning(f"stale, the line goes on without it: {stale.detail}")
+        for note in found.notes:
+            context.log.info(note)
         return result(
             platform,
             total,
+            stale=dg.MetadataValue.md(
+                _listing([f"{s.stream}: {s.status}: {s.detail}" for s in found.stale])
+            ),
+            notes=dg.MetadataValue.md(_listing(found.notes)),
             rows_new=count.inserted,
             rows_known_already=count.duplicate,
             rows_quarantined=count.quarantined,
         )
 
     return ingest
+
+
+def require_prices(table: str, found: WindowResult) -> None:
+    """Every modality may be stale but prices. Raises ``ConnectionError``, which is tried again, where the network was at fault."""
+    if table == "ohlcv" and found.unavailable is not None:
+        raise ConnectionError(str(found.unavailable)) from found.unavailable
+
+
+def _listing(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines) or "none"
 
 
 def _score_headlines(platform: Platform, context: dg.AssetExecutionContext) -> IngestCount:

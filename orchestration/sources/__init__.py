@@ -1,17 +1,20 @@
 """Where raw data comes from: ``open_source(settings)`` gives the source that the settings name.
 
-In: settings. Out: a ``Source``, archive or simulated. Never: falls back from one source to another.
+In: settings. Out: a ``Source``: simulated, archive or live. Never: falls back from one source to another.
 """
 
 from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 from orchestration.sources.archive import ArchiveSource
 from orchestration.sources.protocol import Source, SourceError
 from orchestration.sources.simulated import SimulatedSource
+
+if TYPE_CHECKING:
+    from orchestration.sources.live.config import LiveSettings
 
 __all__ = ["ArchiveSource", "SimulatedSource", "Source", "SourceError", "open_source"]
 
@@ -43,7 +46,7 @@ def open_source(settings: SourceSettings) -> Source:
             )
         return ArchiveSource(settings.archive, settings.assets)
     if settings.source == "live":
-        raise SourceError(
-            "VOLCAST_SOURCE=live: live data arrives with a later release; set simulated or archive"
-        )
-    raise SourceError(f"VOLCAST_SOURCE={settings.source!r}: expected simulated or archive")
+        from orchestration.sources.live import LiveConfig, LiveSource
+
+        return LiveSource(LiveConfig.of(cast("LiveSettings", settings)))
+    raise SourceError(f"VOLCAST_SOURCE={settings.source!r}: expected simulated, archive or live")

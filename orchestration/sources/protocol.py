@@ -5,14 +5,15 @@ In: a table's name and a window of ``known_at``. Out: Arrow batches with exactly
 columns. Never: writes, or decides what is good data; a source passes on what it finds and the gate
 judges it.
 
-A live connector implements the same protocol: ``known_at`` is then the provider's stamp, or the
-moment of reading.
+A source is read stream by stream. A stream is the smallest thing that can fail, be late or be
+resumed alone: a whole table of an archive, or one coin's bars at one venue.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import date, datetime
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
 from typing import Any, Literal, Protocol
 
 import pyarrow as pa
@@ -91,6 +92,73 @@ class HeadlineFeed(Feed, Protocol):
     def table(self) -> Literal["headlines"]: ...
 
 
+@dataclass(frozen=True)
+class Page:
+    """Rows of one stream, with the columns of its table.
+
+    ``known_through``: every row of the stream with a ``known_at`` up to here is in this page or in an
+    earlier one, so that a reader who is killed goes on from here; None: nothing of the kind can be
+    said before the last page.
+    """
+
+    rows: pa.Table
+    known_through: datetime | None = None
+
+
+class Stream(Protocol):
+    """What can be read, resumed and be missing alone."""
+
+    @property
+    def name(self) -> str:
+        """Unique in its source and stable: ``binance/ohlcv/5m/BTC``. The cursor hangs on it."""
+        ...
+
+    @property
+    def table(self) -> str:
+        """The raw table, unqualified."""
+        ...
+
+    @property
+    def provider(self) -> str:
+        """Who is asked."""
+        ...
+
+    @property
+    def assets(self) -> tuple[str, ...]:
+        """Coins that it covers; none where it is of no single coin. With a coin that it did not cover
+        before it is read from the beginning, so a stream of several coins gives no ``known_through``.
+        """
+        ...
+
+    @property
+    def overlap(self) -> timedelta:
+        """How far back a read starts before the cursor, because the provider revises so far."""
+        ...
+
+    @property
+    def current(self) -> bool:
+        """Whether rows are what the provider says now, so that a value which differs from the newest
+        version is a revision, even if it was seen before.
+        """
+        ...
+
+    @property
+    def snapshot(self) -> bool:
+        """Whether it gives only what is there at the moment of reading, and is captured between daily runs."""
+        ...
+
+    def pages(self, known_after: datetime | None, known_until: datetime) -> Iterator[Page]:
+        """Rows with ``known_after < known_at <= known_until`` (None: from the beginning), each page
+        with at most ``MAX_BATCH_ROWS``. Raises ``SourceError`` where the provider does not give them;
+        the pages before it stand.
+        """
+        ...
+
+    def notes(self) -> Sequence[str]:
+        """What a person should know of the last read: a fallback, a field that is new."""
+        ...
+
+
 class Source(Protocol):
     """Everything the platform asks of a source."""
 
@@ -104,12 +172,13 @@ class Source(Protocol):
         """The coins that this source was asked for, by ticker."""
         ...
 
-    def batches(
-        self, table: str, known_after: datetime | None, known_until: datetime
-    ) -> Iterator[pa.Table]:
-        """The rows of one raw table, as ``Feed.batches``, at most ``MAX_BATCH_ROWS`` a batch.
+    def streams(self, table: str) -> Sequence[Stream]:
+        """The streams that fill one raw table; none where the source has no such data."""
+        ...
 
-        A table that the source has no data for yields nothing.
+    def now(self) -> datetime | None:
+        """The present of a source that goes on while we look: everything up to it can be read.
+        None: a source of the past, read up to the decision time.
         """
         ...
 

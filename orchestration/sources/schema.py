@@ -192,6 +192,20 @@ HEADLINES = TableSchema(
     nullable=frozenset({"url"}),
 )
 
+ORDER_BOOKS = TableSchema(
+    name="order_books",
+    key=("venue", "symbol", "asset", "ts"),
+    columns={
+        "venue": "VARCHAR",
+        "symbol": "VARCHAR",
+        "asset": "VARCHAR",
+        "ts": "TIMESTAMPTZ",  # the venue's stamp of the snapshot, or the moment of reading
+        "bids": "VARCHAR",  # JSON [[price, amount], ...], best first, as the venue gave them
+        "asks": "VARCHAR",
+        **_TIMES,
+    },
+)
+
 TABLES: dict[str, TableSchema] = {
     table.name: table
     for table in (
@@ -202,6 +216,7 @@ TABLES: dict[str, TableSchema] = {
         ONCHAIN_METRICS,
         SENTIMENT_METRICS,
         HEADLINES,
+        ORDER_BOOKS,
     )
 }
 """Every raw table by its unqualified name."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,9 +17,18 @@ FIRST = day_before(AS_OF, 29)
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    """A home after `volcast backfill` of 30 days. Tests read it; none writes to it."""
-    home = Home(tmp_path_factory.mktemp("finished") / "home")
-    home.run("backfill", "--from", FIRST.isoformat(), "--to", AS_OF.isoformat())
+    """A home after `volcast backfill` of 30 days. Tests read it; none writes to it. Worker processes share it."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent  # a worker's own folder lies in the run's
+    home = Home(shared / "finished" / "home")
+    done = shared / "finished" / "done"
+    done.parent.mkdir(exist_ok=True)
+    with (shared / "finished" / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            home.run("backfill", "--from", FIRST.isoformat(), "--to", AS_OF.isoformat())
+            done.touch()
     return home
 
 

@@ -45,6 +45,7 @@ INGEST_IN_PROCESSES = textwrap.dedent(
 )
 
 
+@pytest.mark.slow
 def test_steps_in_processes_of_their_own_do_not_hit_each_others_lock(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     (tmp_path / "steps.py").write_text(INGEST_IN_PROCESSES)

@@ -12,6 +12,7 @@ from orchestration.ingest import (
     release_rows,
 )
 from orchestration.settings import Settings
+from orchestration.sources.bundle import FeedBundle, WholeTable
 from orchestration.sources.schema import TABLES
 from orchestration.warehouse import Warehouse, WarehouseError
 
@@ -130,7 +131,7 @@ def test_a_released_row_counts_as_known_from_its_release(warehouse):
         release_rows(warehouse, ids[:1], "ada")
 
 
-class _Source:
+class _Source(FeedBundle):
     """A source of one table whose rows are given; counts what it is asked for."""
 
     name = "simulated"
@@ -138,6 +139,12 @@ class _Source:
 
     def __init__(self, rows: list[dict[str, object]]) -> None:
         self.rows, self.asked = rows, []
+
+    def first_day(self) -> date:
+        return date(2024, 3, 1)
+
+    def streams(self, table: str) -> list[WholeTable]:
+        return [WholeTable(self, table)]
 
     def batches(
         self, table: str, known_after: datetime | None, known_until: datetime

@@ -6,6 +6,7 @@ In: a seed. Out: frames with the columns of orchestration/sources/schema.py. Hol
 
 from __future__ import annotations
 
+import json
 from datetime import date
 
 import numpy as np
@@ -40,6 +41,7 @@ def raw_market(seed: int = 11) -> Frames:
         "onchain_metrics": _onchain(rng),
         "sentiment_metrics": _sentiment(rng),
         "headlines": _headlines(),
+        "order_books": _order_books(rng),
     }
     for name, frame in frames.items():
         frame["source"] = "simulated"
@@ -220,3 +222,27 @@ def _headlines() -> pd.DataFrame:
     frame["publisher"], frame["title"] = "desk", "Bitcoin rallies"
     frame["id"] = [str(number) for number in range(len(frame))]
     return frame
+
+
+def _order_books(rng: np.random.Generator) -> pd.DataFrame:
+    """Three markets of two coins every 20 minutes of eight days, with holes, late and revised snapshots."""
+    parts = []
+    for venue, asset, price in (
+        ("binance", "BTC", 40_000.0),
+        ("okx", "BTC", 40_010.0),
+        ("okx", "ETH", 2_500.0),
+    ):
+        ts = pd.date_range(day(64), day(72), freq="20min", inclusive="left")
+        books = pd.DataFrame({"ts": ts, "known_at": ts + pd.Timedelta(seconds=2)})
+        for side, sign in (("bids", -1), ("asks", 1)):
+            steps = 1e-4 * sign * (0.5 + np.arange(12) * rng.uniform(2, 8, (len(ts), 1)))
+            levels = np.stack([price * (1 + steps), rng.lognormal(0, 1, (len(ts), 12))], axis=-1)
+            books[side] = [json.dumps(book) for book in levels.round(6).tolist()]
+        books["venue"], books["asset"], books["symbol"] = venue, asset, f"{asset}/USDT"
+        books = books[rng.random(len(books)) > 0.1]
+        books.loc[rng.random(len(books)) < 0.1, "known_at"] += pd.Timedelta(hours=20)
+        revised = books[rng.random(len(books)) < 0.05].copy()
+        revised["bids"], revised["asks"] = "[[1.0, 1.0]]", "[[1.1, 1.0]]"
+        revised["known_at"] += pd.Timedelta(hours=26)
+        parts += [books, revised]
+    return pd.concat(parts, ignore_index=True)

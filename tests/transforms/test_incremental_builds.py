@@ -15,8 +15,10 @@ STORED = {
     "features.daily": "as_of",
     "features.realized": "known_on",
     "features.hourly": "known_on",
+    "features.order_book": "known_on",
     "intermediate.int_realized_daily": "known_on",
     "intermediate.int_funding_daily": "known_on",
+    "intermediate.int_order_book_snapshots": "known_on",
     "intermediate.int_signals": "known_on",
     "intermediate.int_signals_as_of": "as_of",
 }

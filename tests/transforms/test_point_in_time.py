@@ -35,6 +35,8 @@ def _poison(frames: Frames, decision: pd.Timestamp) -> Frames:
             frame.loc[future, column] = frame.loc[future, column] * 3 + 1
         if name == "ohlcv":  # still bars: low <= open, close <= high
             frame.loc[future, "high"] *= 2
+        if name == "order_books":
+            frame.loc[future, ["bids", "asks"]] = ["[[7.0, 1.0]]", "[[8.0, 1.0]]"]
         keep = ~future | (np.arange(len(frame)) % 2 == 0)
         poisoned[name] = frame[keep]
     return poisoned
@@ -56,6 +58,7 @@ def poisoned(built: Built, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
         ("features.daily", "as_of"),
         ("features.realized", "known_on"),
         ("features.hourly", "known_on"),
+        ("features.order_book", "known_on"),
     ],
 )
 def test_rows_known_after_the_decision_change_no_number_before_it(

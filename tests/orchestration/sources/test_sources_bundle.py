@@ -78,8 +78,7 @@ def test_settings_choose_the_archive(tmp_path: Path, frames, write) -> None:  # 
     ("values", "message"),
     [
         ({"source": "archive"}, "needs VOLCAST_ARCHIVE"),
-        ({"source": "live"}, "later release"),
-        ({"source": "other"}, "'other': expected simulated or archive"),
+        ({"source": "other"}, "'other': expected simulated, archive or live"),
     ],
 )
 def test_settings_that_name_no_source_say_what_to_set(

@@ -1,10 +1,14 @@
 {{ config(materialized='incremental', meta={'window_column': 'known_on'}) }}
 
--- Deribit's interest_8h is a rolling figure that repeats the hourly rates beside it.
+-- Deribit's interest_8h is a rolling figure that repeats the hourly rates beside it; a (current) rate is not settled yet.
 with rates as (
     select *
     from {{ ref('stg_funding_rates') }}
-    where known_on <= {{ window_to() }} and isfinite(rate_8h) and not contains(symbol, 'interest_8h')
+    where
+        known_on <= {{ window_to() }}
+        and isfinite(rate_8h)
+        and not contains(symbol, 'interest_8h')
+        and not contains(symbol, '(current)')
 ),
 
 -- As in int_realized_daily: a version per as_of on which a rate of the day became known, none before the day itself is over.

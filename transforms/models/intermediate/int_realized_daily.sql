@@ -22,6 +22,7 @@ with bars as (
     from {{ ref('stg_ohlcv') }}
     where
         known_on <= {{ window_to() }}
+        and bar_interval in ('5m', '1h') -- 1m bars are kept for SQL users
         and least(open, high, low, close) > 0
         and isfinite(open + high + low + close)
 ),

@@ -1,5 +1,6 @@
 {%- set signals = (
-    'fear_greed', 'news_positive', 'news_neutral', 'news_negative', 'headline_tone', 'headline_count', 'social_volume'
+    'fear_greed', 'news_positive', 'news_neutral', 'news_negative', 'gdelt_tone', 'gdelt_article_count',
+    'headline_tone', 'headline_count', 'social_volume'
 ) %}
 
 with asset_days as (
@@ -10,9 +11,10 @@ with asset_days as (
     where wanted
 ),
 
+-- Of a coin's own series only the social volume is read: its tone of a few headlines is another measure than the market's.
 series as (
     select * from {{ ref('int_signals_as_of') }}
-    where modality = 'sentiment'
+    where modality = 'sentiment' and (asset = 'MARKET' or signal = 'social_volume')
 ),
 
 chosen as (
@@ -44,8 +46,13 @@ market as (
             when news_positive.newest_day = news_negative.newest_day
                 then news_positive.value + news_negative.value + neutral_count
         end as news_count,
-        case when news_count = 0 then 0 else (news_positive.value - news_negative.value) / news_count end as news_tone,
-        ln(1 + news_count) as news_count_log,
+        -- GDELT's tone, mostly within -10 to 10, where no provider counts good and bad news.
+        case
+            when news_count = 0 then 0
+            when news_count is not null then (news_positive.value - news_negative.value) / news_count
+            when gdelt_tone.value is not null then greatest(-1, least(1, gdelt_tone.value / 10))
+        end as news_tone,
+        ln(1 + coalesce(news_count, gdelt_article_count.value)) as news_count_log,
         headline_tone.value as headline_tone,
         ln(1 + headline_count.value) as headline_count_log,
         social_volume

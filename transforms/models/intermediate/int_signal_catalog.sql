@@ -25,6 +25,8 @@ from (
     ('sentiment', 'market_news_positive_count', 'news_positive', 1, false),
     ('sentiment', 'market_news_neutral_count', 'news_neutral', 1, false),
     ('sentiment', 'market_news_negative_count', 'news_negative', 1, false),
+    ('sentiment', 'gdelt_tone', 'gdelt_tone', 1, false),
+    ('sentiment', 'gdelt_article_count', 'gdelt_article_count', 1, false),
     ('sentiment', 'headline_tone', 'headline_tone', 1, false),
     ('sentiment', 'headline_count', 'headline_count', 1, false),
     ('sentiment', 'wikipedia_pageviews', 'social_volume', 1, false),
