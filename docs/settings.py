@@ -13,7 +13,7 @@ def table() -> str:
         if name == "home":
             default = default.relative_to(PROJECT_ROOT)
         shown = ",".join(default) if isinstance(default, tuple) else default
-        cell = f"`{shown}`" if shown not in (None, "") else ""
+        cell = f"`{shown}`" if shown not in (None, "", {}) else ""
         lines.append(f"| `{PREFIX}{name.upper()}` | {cell} | {field.description} |")
     return "\n".join(lines)
 

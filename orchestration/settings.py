@@ -23,15 +23,6 @@ GARCH_MODELS = ("garch_t", "gjr_t", "egarch_t")
 MODELS = (*CLASSICAL_MODELS, *GARCH_MODELS, "attention")
 
 
-DEFAULT_HEADLINE_FEEDS = {
-    "coindesk": "https://www.coindesk.com/arc/outboundfeeds/rss/",
-    "cointelegraph": "https://cointelegraph.com/rss",
-    "decrypt": "https://decrypt.co/feed",
-    "bitcoinmagazine": "https://bitcoinmagazine.com/feed",
-    "theblock": "https://www.theblock.co/rss.xml",
-}
-
-
 class SettingsError(ValueError):
     """A setting has a value that cannot be used; the message names the variable."""
 
@@ -79,8 +70,8 @@ class Settings(BaseModel):
         15, ge=1, le=60, description="minutes between captures of order books and headlines"
     )
     headline_feeds: dict[str, str] = Field(
-        DEFAULT_HEADLINE_FEEDS,
-        description="RSS or Atom feeds of headlines: publisher=URL, comma separated",
+        {},
+        description="RSS or Atom feeds: publisher=URL, comma separated; empty: five newsrooms",
     )
     tone_model: str = Field(
         "vader",

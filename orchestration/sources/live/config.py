@@ -17,6 +17,13 @@ from orchestration.sources.live.transport import Clock, Policy, Sleep, Transport
 
 DEFAULT_ASSETS = ("BTC", "ETH", "BNB", "XRP", "SOL", "ADA", "DOGE", "TRX", "LTC", "LINK")
 BENCHMARK_ASSET = "BTC"
+DEFAULT_HEADLINE_FEEDS = {
+    "coindesk": "https://www.coindesk.com/arc/outboundfeeds/rss/",
+    "cointelegraph": "https://cointelegraph.com/rss",
+    "decrypt": "https://decrypt.co/feed",
+    "bitcoinmagazine": "https://bitcoinmagazine.com/feed",
+    "theblock": "https://www.theblock.co/rss.xml",
+}
 
 
 class LiveSettings(Protocol):
@@ -69,7 +76,7 @@ class LiveConfig:
             funding_venues=settings.funding_venues,
             open_interest_venues=settings.open_interest_venues,
             order_book_venues=settings.order_book_venues,
-            headline_feeds=settings.headline_feeds,
+            headline_feeds=settings.headline_feeds or DEFAULT_HEADLINE_FEEDS,
             base_urls=settings.base_urls,
             decision_offset_minutes=settings.decision_offset_minutes,
         )

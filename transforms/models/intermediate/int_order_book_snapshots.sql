@@ -32,9 +32,8 @@ measures as (
         mid_price,
         10000 * (best_ask - best_bid) / mid_price as spread_bps,
         -- The touch weighted by the amounts across it: a heavy bid moves the fair price towards the ask.
-        10000
-        * ((best_bid * asks[1][2] + best_ask * bids[1][2]) / nullif(bids[1][2] + asks[1][2], 0) / mid_price - 1)
-            as microprice_offset_bps,
+        (best_bid * asks[1][2] + best_ask * bids[1][2]) / nullif(bids[1][2] + asks[1][2], 0) as microprice,
+        10000 * (microprice - mid_price) / mid_price as microprice_offset_bps,
         {{ imbalance(
             'list_sum([level[1] * level[2] for level in bids[1:10]])', 'list_sum([level[1] * level[2] for level in asks[1:10]])'
         ) }} as imbalance_10,
@@ -51,5 +50,5 @@ measures as (
     where best_bid > 0 and best_ask > best_bid
 )
 
-select * from measures
+select * exclude (microprice) from measures
 where isfinite(spread_bps + imbalance_10 + imbalance_50bp + depth_bid_50bp_usd + depth_ask_50bp_usd + reach_bps)
