@@ -107,7 +107,7 @@ def capture() -> None:
 
     for name, found in _guard(take).items():
         console.print(f"raw.{name}: {found.count.inserted} new rows")
-        _show_stale(found)
+        _show_stale([found])
 
 
 @app.command()
@@ -365,14 +365,18 @@ def _ingest(settings: Any, tables: Sequence[str] | None = None) -> None:
         with IngestProgress(console, platform.source) as progress:
             return fill_tables(platform.warehouse, platform.source, tables, progress)
 
-    for found in _guard(fill):
-        _show_stale(found)
+    _show_stale(_guard(fill))
 
 
-def _show_stale(found: Any) -> None:
-    for stale in found.stale:
+def _show_stale(results: Sequence[Any]) -> None:
+    """A line for each provider and fault; a provider that is down has many streams."""
+    found: dict[tuple[str, str], list[Any]] = {}
+    for stale in (stale for result in results for stale in result.stale):
+        found.setdefault((stale.stream.split("/")[0], stale.status), []).append(stale)
+    for (provider, status), streams in found.items():
+        more = f" (and {len(streams) - 1} more streams)" if len(streams) > 1 else ""
         errors.print(
-            f"[yellow]stale[/] {_escape(stale.stream)}: {stale.status}: {_escape(stale.detail)}",
+            f"[yellow]stale[/] {_escape(provider)}: {status}: {_escape(streams[0].detail)}{more}",
             soft_wrap=True,
         )
 

@@ -33,6 +33,11 @@ ASSET_SUITES = ("raw.ohlcv", *FEATURE_SUITES)
 """Suites in which every coin must be there; other modalities cover some coins only."""
 REFERENCE_DAYS = 90
 """Days before the checked ones that units, drift and missing coins are judged against."""
+GATED_ROWS = {
+    "ohlcv": "\"interval\" <> '1m'",  # no feature reads them, and fresh ones would hide stale 5m bars
+    "order_books": "known_at > run_end - INTERVAL 2 DAY",  # a snapshot is kilobytes
+}
+"""Rows that a raw table's gate looks at, where those are not all: each row was judged by itself when it came."""
 MAX_QUARANTINED_SHARE = 0.05
 """More refused rows than this in a window, and the table's gate closes."""
 
@@ -276,9 +281,15 @@ def _guarded_rows(
     if schema == "raw":
         # A first run's window holds all of history: a gate looks at what became known since the last decision.
         start = settings.decision_time(from_as_of - timedelta(days=1))
-        query = f"SELECT * EXCLUDE (batch_id) FROM raw.{table} WHERE known_at > ? AND known_at <= ? ORDER BY ALL"
-        frame = connection.execute(query, [start, settings.decision_time(to_as_of)]).df()
-        earlier = connection.execute(query, [start - timedelta(days=REFERENCE_DAYS), start]).df()
+        until = settings.decision_time(to_as_of)
+        query = (
+            f"SELECT * EXCLUDE (batch_id, run_end) FROM raw.{table}, (SELECT CAST($until AS TIMESTAMPTZ) AS run_end) "
+            f"WHERE known_at > $after AND known_at <= $before AND {GATED_ROWS.get(table, 'true')} ORDER BY ALL"
+        )
+        window = {"after": start, "before": until, "until": until}
+        frame = connection.execute(query, window).df()
+        window |= {"after": start - timedelta(days=REFERENCE_DAYS), "before": start}
+        earlier = connection.execute(query, window).df()
         return frame, None if earlier.empty else earlier
     column = {"daily": "as_of", "hourly": "known_on", "realized": "known_on"}[table]
     frame = connection.execute(

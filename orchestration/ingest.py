@@ -15,6 +15,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from orchestration.settings import Settings
 from orchestration.sources.protocol import Source, SourceError, Stream
@@ -90,13 +91,14 @@ def ingest_window(
     earliest = settings.decision_time(from_as_of - timedelta(days=1)) if now is None else None
     with warehouse.write() as connection:
         claim_source(connection, settings, source)
-    store = _Store(warehouse, TABLES[table], until)
+    store = _Store(warehouse, source, TABLES[table], until)
     for stream in source.streams(table):
         _read_stream(source, stream, store, earliest, progress)
     store.flush()
     return store.result
 
 
+NOT_LISTED = "not listed"
 STORE_ROWS = 50_000
 """Rows of all streams that are gathered before they are stored: each store costs a validation and two transactions."""
 
@@ -136,7 +138,7 @@ def capture(warehouse: Warehouse, source: Source) -> dict[str, WindowResult]:
     for table in TABLES.values():
         streams = [stream for stream in source.streams(table.name) if stream.snapshot]
         if streams:
-            store = _Store(warehouse, table, now)
+            store = _Store(warehouse, source, table, now)
             for stream in streams:
                 _read_stream(source, stream, store, None, None)
             store.flush()
@@ -147,8 +149,10 @@ def capture(warehouse: Warehouse, source: Source) -> dict[str, WindowResult]:
 class _Store:
     """Rows on their way into one table, and what is to be kept of the streams once they are in."""
 
-    def __init__(self, warehouse: Warehouse, table: TableSchema, until: datetime) -> None:
-        self.warehouse, self.table, self.until = warehouse, table, until
+    def __init__(
+        self, warehouse: Warehouse, source: Source, table: TableSchema, until: datetime
+    ) -> None:
+        self.warehouse, self.source, self.table, self.until = warehouse, source, table, until
         self.result = WindowResult()
         self._pages: list[tuple[pa.Table, datetime | None, bool]] = []
         self._states: dict[str, StreamState] = {}
@@ -167,6 +171,7 @@ class _Store:
 
     def flush(self) -> None:
         """Store the rows, then move the cursors: who is killed in between reads those rows again."""
+        until = max(self.until, self.source.now() or self.until)
         for current in (False, True):
             pages = [(rows, after) for rows, after, kind in self._pages if kind is current]
             if pages:
@@ -176,7 +181,7 @@ class _Store:
                     self.table,
                     pa.concat_tables([rows for rows, _ in pages]),
                     None if None in afters else min(filter(None, afters)),
-                    self.until,
+                    until,
                     current=current,
                 )
         if self._states:
@@ -195,17 +200,19 @@ def _read_stream(
 ) -> None:
     state = store.kept.get(stream.name) or fresh_state(stream, source)
     state = state.started(stream.assets, source.first_day())
-    after = None
+    until = source.now() or store.until
+    read_until, after = state.known_until, None
     if state.known_until is not None:
         after = state.known_until - stream.overlap
         if earliest is not None:
             after = min(after, earliest)
     error: SourceError | None = None
     try:
-        for page in stream.pages(after, store.until):
-            store.add(page.rows, after, stream.current)
+        for page in stream.pages(after, until):
+            rows = page.rows if stream.punctual else _late_rows(page.rows, read_until, source)
+            store.add(rows, after, stream.current)
             if page.known_through is not None:
-                state = state.advanced(min(page.known_through, store.until))
+                state = state.advanced(min(page.known_through, until))
             store.keep(state)
             if progress:
                 progress(stream, page.known_through, page.rows.num_rows, False)
@@ -215,9 +222,11 @@ def _read_stream(
         error = found
     status, detail = getattr(error, "status", "failed") if error else "ok", str(error or "")
     if error is None:
-        state = state.advanced(store.until)
+        state = state.advanced(until)
+    elif status == NOT_LISTED and stream.table != "ohlcv":
+        store.result.notes.append(f"{stream.name}: {detail}")  # no provider has every coin
     else:
-        logger.warning("%s: %s", stream.name, detail)
+        logger.info("%s: %s", stream.name, detail)
         store.result.stale.append(Stale(stream.name, status, detail))
         if isinstance(error, ConnectionError):
             store.result.unavailable = error
@@ -226,6 +235,20 @@ def _read_stream(
     notes = tuple(stream.notes())
     store.result.notes += [f"{stream.name}: {note}" for note in notes]
     store.keep(state.read(status, detail, notes, source.now()))
+
+
+def _late_rows(rows: pa.Table, read_until: datetime | None, source: Source) -> pa.Table:
+    """``rows`` with those known on arrival that say they were known when the stream was last read, up to ``read_until``.
+
+    Either they are stored already, and dropped, or the provider was late, or it has revised them: nobody could have had them before.
+    """
+    now = source.now()
+    if read_until is None or now is None or rows.num_rows == 0:
+        return rows
+    known = rows["known_at"]
+    late = pc.less_equal(known, pa.scalar(read_until, known.type))
+    arrived = pc.if_else(late, pa.scalar(now, known.type), known)
+    return rows.set_column(rows.column_names.index("known_at"), "known_at", arrived)
 
 
 def append_batch(

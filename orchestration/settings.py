@@ -51,6 +51,10 @@ class Settings(BaseModel):
     live_bars: tuple[str, ...] = Field(
         ("5m",), description="bars of source=live, comma separated: 1m, 5m, 1h"
     )
+    bulk_files: bool = Field(
+        True,
+        description="read Binance's history from its public archive files (see their terms), not from its API",
+    )
     price_venues: tuple[str, ...] = Field(
         ("binance", "bybit", "okx", "kraken"),
         description="ccxt venues of spot prices; a coin is read from the first that has it",

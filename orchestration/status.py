@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 
+from rich.markup import escape
 from rich.table import Table
 
 from orchestration.settings import Settings
@@ -15,7 +16,7 @@ from orchestration.warehouse import Warehouse, get_state
 
 
 def status_tables(settings: Settings) -> list[Table]:
-    """Home, raw tables, models and gates."""
+    """Home, raw tables, stale streams if there are any, models and gates."""
     home = Table("what", "value", title=f"home {settings.home}", title_justify="left")
     if not settings.warehouse_path.exists():
         home.add_row("warehouse", "nothing yet: run `./volcast demo`")
@@ -63,6 +64,14 @@ def status_tables(settings: Settings) -> list[Table]:
                 str((cursor and cursor[0]) or ""),
                 str(held[0] if held else 0),
             )
+        stale = Table(
+            "stream", "status", "last good", "why", title="stale streams", title_justify="left"
+        )
+        for row in connection.execute(
+            "SELECT stream, status, coalesce(strftime(succeeded_at, '%Y-%m-%d %H:%M'), 'never'), detail FROM raw.streams "
+            "WHERE status <> 'ok' AND (status <> 'not listed' OR table_name = 'raw.ohlcv') ORDER BY stream"
+        ).fetchall():
+            stale.add_row(*(escape(str(value)) for value in row))
         models = Table(
             "model",
             "live version",
@@ -97,7 +106,7 @@ def status_tables(settings: Settings) -> list[Table]:
             """
         ).fetchall():
             gates.add_row(*(str(value) for value in row))
-    return [home, raw, models, gates]
+    return [home, raw, *([stale] if stale.row_count else []), models, gates]
 
 
 def _is_locked(settings: Settings) -> bool:

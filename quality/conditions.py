@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from quality.frames import Floats, Mask
-from quality.sequences import HOUR, Sequence, microseconds, series_numbers
+from quality.sequences import BAR_LENGTHS, Sequence, microseconds, series_numbers
 from quality.suite import Evidence, RowCondition
 
 SPIKE = 8.0
@@ -44,7 +44,7 @@ def low_covers(evidence: Evidence) -> Mask:
 def bar_closed_when_known(evidence: Evidence) -> Mask:
     """known_at >= open time + length of the bar; a second of grace for venues that stamp 23:59:59.999."""
     frame = evidence.frame
-    length = frame["interval"].map({"5m": HOUR // 12, "1h": HOUR}).to_numpy(dtype=np.float64)
+    length = frame["interval"].map(BAR_LENGTHS).to_numpy(dtype=np.float64)
     spare = microseconds(frame, "known_at") - microseconds(frame, "ts") - length + 1_000_000
     unknown = frame["known_at"].isna() | frame["ts"].isna()
     return np.asarray(~(spare < 0) | unknown.to_numpy(), dtype=bool)

@@ -6,12 +6,15 @@ Never judges: a suite says which figures are good.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
 from quality.conditions import eight_hour_rate
 from quality.frames import Floats
 from quality.sequences import (
+    BAR_LENGTHS,
     DAY,
     HOUR,
     NO_TIME,
@@ -21,8 +24,6 @@ from quality.sequences import (
     listing,
 )
 from quality.suite import Evidence, FrameMeasure, Measurement
-
-BAR_STEPS = {"5m": HOUR // 12, "1h": HOUR, "1d": DAY}
 
 
 def age_hours(column: str) -> FrameMeasure:
@@ -97,11 +98,11 @@ def _steps(frame: pd.DataFrame, step: str) -> Floats:
 
     ``step`` is the column that says so (interval, resolution, interval_hours), or a bar length for all rows.
     """
-    if step in BAR_STEPS:
-        return np.full(len(frame), float(BAR_STEPS[step]))
+    if step in BAR_LENGTHS:
+        return np.full(len(frame), float(BAR_LENGTHS[step]))
     if step == "interval_hours":
         return frame[step].to_numpy(dtype=np.float64) * HOUR
-    return np.asarray(frame[step].map(BAR_STEPS), dtype=np.float64)
+    return np.asarray(frame[step].map(BAR_LENGTHS), dtype=np.float64)
 
 
 def _span(bars: Sequence, first: Integers, steps: Floats) -> tuple[Floats, Floats]:
@@ -224,12 +225,38 @@ def funding_disagreement(evidence: Evidence) -> Measurement | str:
     )
 
 
+def of_settlements(measure: FrameMeasure) -> FrameMeasure:
+    """The same figure without running funding rates, whose symbols say ``(current)``: they settle nothing and come at any time."""
+
+    def settled(frame: pd.DataFrame) -> pd.Series:
+        return ~frame["symbol"].astype("object").str.contains("(current)", regex=False, na=False)
+
+    def measured(evidence: Evidence) -> Measurement | str:
+        rows = settled(evidence.frame)
+        if not rows.any():
+            return "no settlement"
+        reference = evidence.reference
+        return measure(
+            replace(
+                evidence,
+                frame=evidence.frame[rows].reset_index(drop=True),
+                unreadable=evidence.unreadable[rows.to_numpy()],
+                reference=None if reference is None else reference[settled(reference)],
+            )
+        )
+
+    return measured
+
+
 def level_shift(
-    column: str, keys: tuple[str, ...], metrics: tuple[str, ...] | None = None
+    column: str,
+    keys: tuple[str, ...],
+    metrics: tuple[str, ...] | None = None,
+    besides: tuple[str, ...] = (),
 ) -> FrameMeasure:
     """Largest factor between a series' median size in frame and reference: other units, another contract.
 
-    ``metrics``: look at these alone.
+    ``metrics``: look at these alone; ``besides``: not at these, whose values lie around zero and have no typical size.
     """
 
     def measure(evidence: Evidence) -> Measurement | str:
@@ -242,6 +269,8 @@ def level_shift(
             usable = size > 0
             if metrics is not None:
                 usable &= frame["metric"].isin(metrics)
+            if besides:
+                usable &= ~frame["metric"].isin(besides)
             medians.append(size[usable].groupby([frame[key].astype(str) for key in keys]).median())
         both = pd.concat(medians, axis=1, join="inner").replace(np.inf, np.nan).dropna()
         if both.empty:

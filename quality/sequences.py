@@ -32,6 +32,8 @@ def microseconds(frame: pd.DataFrame, column: str) -> Integers:
 NO_TIME = int(np.iinfo(np.int64).min)
 HOUR = 3_600_000_000
 DAY = 24 * HOUR
+BAR_LENGTHS = {"1m": HOUR // 60, "5m": HOUR // 12, "1h": HOUR, "1d": DAY}
+"""Microseconds of a bar, by the name of its interval or resolution."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@
 2. Training samples carry the anchor's held-out forecasts and targets that end before the validation block; validation
    samples carry forecasts of the anchor that never saw the block.
 3. Tokens are scaled by training samples alone; networks are trained, and stopped by the validation loss.
-4. The validation block chooses how much of the residual to use, and calibrates the quantiles.
+4. The validation block chooses how much of the residual to use, calibrates the quantiles, and says how much wider they must be
+   where a modality is missing.
 
 The anchor that is published is fitted again on the whole window; the networks are not. Nothing reads a row or a target
 after the training day.
@@ -13,7 +14,7 @@ after the training day.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
@@ -28,12 +29,16 @@ from ml.attention.scaling import Scaler
 from ml.attention.selection import Selection, qlike, select
 from ml.attention.tokens import CONTEXT_FIELDS, Tokens, make_tokens, price_share
 from ml.attention.training import Progress, Samples, predict, sample_weights, train
+from ml.attention.widening import Widening, usual_groups, widening_factor
 from ml.baselines.har import HarxCal, cross_fitted_variance
 from ml.forecasts import HORIZONS, QUANTILE_LEVELS
 from ml.panel import Panel
 
 FloatArray = NDArray[np.float64]
 LEVELS = np.array(QUANTILE_LEVELS)
+ALL_GROUPS = "all"
+MASKED = (*CONTEXT_FIELDS, ALL_GROUPS)
+"""What is masked in turn on the validation block."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,7 @@ class Fitted:
     scaler: Scaler
     forecaster: ResidualForecaster
     selection: Selection
+    widening: Widening
     window_variance: (
         FloatArray  # (T, N, H): forecasts that did not see their own target through the anchor
     )
@@ -89,11 +95,14 @@ def fit(
         "histories": [],
     }
     networks, residual, offsets = [], {}, np.zeros((0, *base.shape))
+    widening = Widening.none(len(panel.assets), len(CONTEXT_FIELDS), len(HORIZONS))
     if enough:
         checking = make_tokens(panel, validation.rows, validation.assets, config.tokens)
         prepared = _samples(training, tokens, scaler, config, panel, device)
         checked = _samples(validation, checking, scaler, config, panel, device)
+        masked = _masked(checked, _context_tokens(config))
         outputs: dict[str, list[tuple[Tensor, Tensor]]] = {"training": [], "validation": []}
+        outputs |= {name: [] for name in masked}
         for index in range(config.n_seeds):
             network = _network(config, scaler, base, _network_seed(seed, index)).to(device)
             history = train(
@@ -109,18 +118,33 @@ def fit(
             record["histories"].append(history)
             outputs["training"].append(predict(network, prepared))
             outputs["validation"].append(predict(network, checked))
+            for name, samples in masked.items():
+                outputs[name].append(predict(network, samples))
             networks.append(network.cpu())
         residual = {block: _mean([pair[0] for pair in pairs]) for block, pairs in outputs.items()}
         offsets = _mean([pair[1] for pair in outputs["validation"]])
     else:
         networks = [_network(config, scaler, base, _network_seed(seed, 0))]
     selection = _select(validation, residual.get("validation"), offsets, base, panel, config)
+    if enough:
+        quantiles = {
+            name: _quantiles(validation, pairs, base, selection)
+            for name, pairs in outputs.items()
+            if name != "training"
+        }
+        here = checked.mask[:, _context_tokens(config)].cpu().numpy()
+        widening = _widening(validation, quantiles, here, len(panel.assets), config)
+    record["widening"] = {
+        str(horizon): dict(zip(MASKED, widening.factor[:, column].tolist(), strict=True))
+        for column, horizon in enumerate(HORIZONS)
+    }
     record["validation"] = _validation_record(validation, residual.get("validation"), selection)
     window_variance = np.full((len(panel.days), len(panel.assets), len(HORIZONS)), np.nan)
     for name, block in (("training", training), ("validation", validation)):
         correction = selection.shrinkage * residual[name] if name in residual else 0.0
         window_variance[block.rows, block.assets] = np.exp(block.anchor + correction)
-    return Fitted(scaler, assemble(networks, base, selection), selection, window_variance, record)
+    forecaster = assemble(networks, base, selection)
+    return Fitted(scaler, forecaster, selection, widening, window_variance, record)
 
 
 def assemble(
@@ -258,6 +282,57 @@ def _select(
         LEVELS,
         config.selection,
     )
+
+
+def _masked(samples: Samples, context: slice) -> dict[str, Samples]:
+    """The samples without each context group, and without all of them, by `MASKED`; nothing for a group that none has."""
+    found = {}
+    for index, name in enumerate(MASKED):
+        mask = samples.mask.clone()
+        part = mask[:, context]
+        gone = slice(None) if name == ALL_GROUPS else slice(index, index + 1)
+        if part[:, gone].any():
+            part[:, gone] = False
+            found[name] = replace(samples, mask=mask)
+    return found
+
+
+def _quantiles(
+    block: Block, outputs: list[tuple[Tensor, Tensor]], base: FloatArray, selection: Selection
+) -> FloatArray:
+    """(S, H, Q) log quantiles as the forecaster will give them for these outputs."""
+    residual, offsets = (_mean([pair[part] for pair in outputs]) for part in (0, 1))
+    point = block.anchor + selection.shrinkage * residual
+    offsets = base + selection.quantile_shrinkage[:, None] * (offsets - base)
+    return np.maximum.accumulate(point[..., None] + offsets + selection.shift, axis=-1)
+
+
+def _widening(
+    block: Block,
+    quantiles: Mapping[str, FloatArray],
+    present: NDArray[np.bool_],
+    n_assets: int,
+    config: AttentionConfig,
+) -> Widening:
+    """Factors from the quantiles by `MASKED` and 'validation'; each group is judged on the samples that have it."""
+    factor = np.ones((len(MASKED), len(HORIZONS)))
+    for index, name in enumerate(MASKED):
+        here = present.any(axis=1) if name == ALL_GROUPS else present[:, index]
+        for column, horizon in enumerate(HORIZONS):
+            known = here & np.isfinite(block.target[:, column])
+            days = len(np.unique(block.rows[known]))
+            if days >= config.selection.min_validation_days:
+                factor[index, column] = widening_factor(
+                    block.target[known, column],
+                    quantiles["validation"][known, column],
+                    quantiles[name][known, column],
+                    block.rows[known],
+                    horizon,
+                    LEVELS,
+                    config.selection.min_gain_t,
+                )
+    factor[-1] = factor.max(axis=0)  # all of them missing is no better than any one
+    return Widening(factor, usual_groups(present, block.assets, n_assets))
 
 
 def _validation_record(

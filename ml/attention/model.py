@@ -3,7 +3,9 @@ r"""The attention model as the platform calls it: fit, forecast, state; and what
     log variance_{D,h} = HARX-cal_{D,h} + lambda_h * cap * tanh(w_h' x_D)
 
 x_D is the forecast token after attention over daily and hourly price tokens and one context token per modality; lambda_h
-in [0, 1] is chosen on a validation block and is 0 where the network did not help: then the forecast is HARX-cal's.
+in [0, 1] is chosen on a validation block and is 0 where the network did not help: then the forecast is HARX-cal's. Where a
+modality is missing that the coin usually has, the quantiles move away from their median by the factor that the validation block
+asked for (widening.py).
 
 In: a `Panel`. Out: `Forecasts` with its own quantiles, `AttentionMaps`, `ModelState`.
 Never: a row after the as_of day, a forecast without its anchor, or a forecast for a coin that the anchor was not fitted on.
@@ -29,6 +31,7 @@ from ml.attention.scaling import Scaler
 from ml.attention.selection import Selection
 from ml.attention.tokens import CONTEXT_FIELDS, PRICE_GROUPS, make_tokens, price_share
 from ml.attention.training import Progress, one_thread
+from ml.attention.widening import Widening, widen
 from ml.baselines.har import HarxCal
 from ml.calibration import calibrate
 from ml.explain.protocol import TokenBatch
@@ -49,6 +52,7 @@ class _Fit:
     scaler: Scaler
     forecaster: ResidualForecaster
     calibrated: NDArray[np.bool_]  # (N, H) of the fitted coins
+    widening: Widening
     meta: dict[str, Any]
 
 
@@ -95,6 +99,7 @@ class AttentionModel:
             scaler=found.scaler,
             forecaster=found.forecaster,
             calibrated=found.selection.calibrated,
+            widening=found.widening,
             meta=self._meta(known, first, settings, seed, anchor, found),
         )
 
@@ -138,7 +143,9 @@ class AttentionModel:
             for position, column, batch in self._batches(panel, rows, anchor):
                 point, quantiles = self.forecaster(batch.inputs, batch.mask, batch.anchor)
                 log_variance[position, column] = point.cpu().numpy()
-                log_quantiles[position, column] = quantiles.cpu().numpy()
+                log_quantiles[position, column] = widen(
+                    quantiles.cpu().numpy(), self._widening(panel, batch)
+                )
         return Forecasts(
             model=self.name,
             days=panel.days[rows],
@@ -269,6 +276,14 @@ class AttentionModel:
             assets=columns,
         )
 
+    def _widening(self, panel: Panel, batch: TokenBatch) -> FloatArray:
+        """(B, H) factor of each forecast's quantiles: 1 where no modality is missing that its coin usually has."""
+        fitted = self._fit()
+        known: list[str] = fitted.meta["assets"]
+        own = np.array([known.index(panel.assets[column]) for column in batch.assets], np.int64)
+        context = token_table(fitted.config.tokens).context
+        return fitted.widening.of(batch.mask[:, context].cpu().numpy(), own)
+
     def _calibrated(self, panel: Panel) -> NDArray[np.bool_]:
         fitted = self._fit()
         known: list[str] = fitted.meta["assets"]
@@ -285,6 +300,8 @@ class AttentionModel:
             array = value.detach().cpu().numpy()
             tensors[key] = array.astype(np.float32) if key.startswith("networks.") else array
         tensors["calibrated"] = fitted.calibrated.astype(np.uint8)
+        tensors["widening"] = fitted.widening.factor
+        tensors["usual_groups"] = fitted.widening.usual.astype(np.uint8)
         return ModelState(tensors=tensors, meta=fitted.meta)
 
     @classmethod
@@ -317,12 +334,16 @@ class AttentionModel:
             np.zeros(0),
             calibrated,
         )
+        widening = Widening.none(len(calibrated), len(CONTEXT_FIELDS), len(HORIZONS))
+        if "widening" in tensors:  # an artefact of before had none
+            widening = Widening(tensors["widening"], tensors["usual_groups"].astype(bool))
         model._fitted = _Fit(
             config=config,
             anchor=HarxCal.from_state(ModelState(anchor_tensors, state.meta["anchor"])),
             scaler=scaler,
             forecaster=assemble(networks, tensors["base"], selection),
             calibrated=calibrated,
+            widening=widening,
             meta=state.meta,
         )
         return model

@@ -116,7 +116,9 @@ def _score_headlines(platform: Platform, context: dg.AssetExecutionContext) -> I
         start = platform.source.first_day()
         if scored_to:
             start = min(first, date.fromisoformat(scored_to) + timedelta(days=1))
-        batch = daily_tone(connection, settings, platform.source.name, start, last)
+        batch = daily_tone(
+            connection, settings, platform.source.name, start, last, platform.source.assets
+        )
     count = append_batch(
         warehouse, TABLES["sentiment_metrics"], batch, None, settings.decision_time(last)
     )

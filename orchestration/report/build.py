@@ -19,7 +19,7 @@ import duckdb
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from orchestration.report import charts, evidence, queries
+from orchestration.report import charts, evidence, freshness, queries
 from orchestration.report.formats import FILTERS
 from orchestration.report.intervals import with_interval_bars
 from orchestration.report.queries import NothingYet, Row
@@ -77,7 +77,9 @@ def build_report(connection: duckdb.DuckDBPyConnection, as_of: date) -> str:
         "feature_moves": section(
             evidence.feature_moves, empty="too few days of features to tell what is usual"
         ),
-        "freshness": section(evidence.freshness),
+        "freshness": section(freshness.freshness),
+        "streams": section(freshness.streams),
+        "stream_notes": section(freshness.stream_notes),
         "versions": section(evidence.versions),
         "quarantined": section(evidence.quarantined, empty="nothing is held"),
     }
@@ -89,7 +91,7 @@ def build_report(connection: duckdb.DuckDBPyConnection, as_of: date) -> str:
         head=head,
         model=model,
         named_champion=named,
-        modalities=evidence.MODALITIES,
+        modalities=freshness.MODALITIES,
         charts=drawn,
         gate_counts=Counter(row["state"] for row in sections["gates"].rows),
         chart_json=_script_json(drawn),

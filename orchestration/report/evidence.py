@@ -1,4 +1,4 @@
-"""Published tables -> the rows of the sections about evidence: attention, scores, gates, data and model versions.
+"""Published tables -> the rows of the sections about evidence: attention, scores, gates and model versions.
 
 In: a connection to the published snapshot and an as_of. Out: lists of dictionaries, as ``queries.py`` gives them. Never writes.
 """
@@ -178,28 +178,6 @@ def feature_moves(connection: duckdb.DuckDBPyConnection, as_of: date) -> list[Ro
         """,
         as_of=as_of,
         days=HISTORY_DAYS + 1,
-    )
-
-
-MODALITIES = (
-    "price",
-    "funding",
-    "open_interest",
-    "implied_volatility",
-    "onchain",
-    "stablecoin",
-    "sentiment",
-)
-
-
-def freshness(connection: duckdb.DuckDBPyConnection, as_of: date) -> list[Row]:
-    """Age in days and missing flag of each modality, per coin."""
-    parts = ", ".join(f"{name}_age_days, {name}_missing" for name in MODALITIES)
-    return rows(
-        connection,
-        f"SELECT asset, {parts} FROM features.daily WHERE as_of = $as_of "
-        f"ORDER BY {COINS_FIRST.format('')}",
-        as_of=as_of,
     )
 
 

@@ -24,6 +24,7 @@ class WholeTable:
     overlap: timedelta = timedelta(0)
     current: bool = False
     snapshot: bool = False
+    punctual: bool = True
 
     @property
     def name(self) -> str:

@@ -143,6 +143,13 @@ class Stream(Protocol):
         ...
 
     @property
+    def punctual(self) -> bool:
+        """Whether a row is there for whoever asks from its ``known_at`` on, as the bars of an exchange are. A row of
+        another stream that was not there when it was last asked for is known on arrival, whatever it says.
+        """
+        ...
+
+    @property
     def snapshot(self) -> bool:
         """Whether it gives only what is there at the moment of reading, and is captured between daily runs."""
         ...

@@ -13,6 +13,7 @@ from quality.suites import (
     ohlcv,
     onchain_metrics,
     open_interest,
+    order_books,
     sentiment_metrics,
 )
 
@@ -26,6 +27,7 @@ SUITES: dict[str, Suite] = {
         onchain_metrics,
         sentiment_metrics,
         headlines,
+        order_books,
         features_daily,
         features_hourly,
         features_realized,

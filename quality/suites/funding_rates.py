@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from quality.conditions import venue_rate_is_decimal
-from quality.measures import age_hours, funding_disagreement, level_shift, missing_bars
+from quality.measures import (
+    age_hours,
+    funding_disagreement,
+    level_shift,
+    missing_bars,
+    of_settlements,
+)
 from quality.suite import Suite, between, complete, holds, measured
 from quality.suites.common import raw_rows
 from quality.verdict import CRITICAL, WARNING
@@ -14,7 +20,8 @@ SERIES = ("venue", "symbol", "asset")
 # fmt: off
 SUITE = Suite(
     name="raw.funding_rates",
-    about="Funding per interval as a decimal. The largest rate of 2017-2023 is 0.0056 (Deribit, 2020-03-13).",
+    about="Funding per interval as a decimal. The largest rate of 2017-2023 is 0.0056 (Deribit, 2020-03-13). "
+          "A symbol with (current) holds the running rate of an interval that has not ended.",
     key=KEY,
     columns={
         "venue": "text", "symbol": "text", "asset": "text", "ts": "time",
@@ -33,13 +40,13 @@ SUITE = Suite(
         holds("venue_rate_is_decimal", venue_rate_is_decimal(0.006), (*SERIES, "rate", "interval_hours"), CRITICAL,
               "a venue's median |8-hour rate| is at most 0.6 %: its whole feed looks like percent; quarantine it",
               column="rate"),
-        measured("venues_agree", funding_disagreement, ("venue", "asset", "ts", "rate", "interval_hours"), WARNING,
+        measured("venues_agree", of_settlements(funding_disagreement), ("venue", "symbol", "asset", "ts", "rate", "interval_hours"), WARNING,
                  "daily mean 8-hour rates within 0.5 % of the median venue: look at the venue that stands apart",
                  high=0.005, column="rate"),
-        measured("no_settlements_are_missing", missing_bars(SERIES, "interval_hours"), (*KEY, "interval_hours"),
-                 WARNING, "over 95 % of settlements between a series' first and last are there: fetch the gap again",
+        measured("no_settlements_are_missing", of_settlements(missing_bars(SERIES, "interval_hours")),
+                 (*KEY, "interval_hours"), WARNING, "over 95 % of settlements between a series' first and last are there: fetch the gap again",
                  high=5, unit=" % missing", column="ts"),
-        measured("funding_is_fresh", age_hours("ts"), ("ts",), WARNING,
+        measured("funding_is_fresh", of_settlements(age_hours("ts")), ("symbol", "ts"), WARNING,
                  "the newest settlement is under 24 h old: see whether the venue or the connector is down",
                  high=24, unit=" h", column="ts"),
         measured("rates_keep_their_unit", level_shift("rate", SERIES), (*SERIES, "rate"), WARNING,

@@ -45,7 +45,7 @@ SUITE = Suite(
     empty_message="there must be price bars: check the venue and the connector before anything is forecast",
     expectations=(
         *raw_rows(KEY),
-        one_of("interval", ("5m", "1h"), CRITICAL, "interval is 5m or 1h: quarantine, other lengths are not read"),
+        one_of("interval", ("1m", "5m", "1h"), CRITICAL, "interval is 1m, 5m or 1h: quarantine, other lengths are not read"),
         *(complete(price, CRITICAL, f"{price} is there: quarantine the bar and fetch it again") for price in PRICES),
         *(
             between(price, 0, None, CRITICAL, f"{price} is above zero: quarantine the bar and fetch it again",

@@ -121,6 +121,7 @@ def storm(seed: int, length: int, share: float = 0.5) -> list[str | None]:
 def _handler_of(server: ProviderServer) -> type[BaseHTTPRequestHandler]:
     class _Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # else each answer waits 40 ms for the ACK of its header
 
         def do_GET(self) -> None:
             self._serve()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
@@ -126,13 +127,12 @@ def test_reading_again_with_an_overlap_stores_revisions_and_nothing_else(warehou
     source = Live(lambda: [provider.stream(timedelta(days=30))], DAY + timedelta(days=20))
     _ingest(warehouse, source)
     provider.values[DAY + timedelta(days=2)] = 90.0
-    before = datetime.now(UTC)
     assert _ingest(warehouse, source).count.inserted == 1
     assert _ingest(warehouse, source).count.inserted == 0
     versions = _rows(warehouse, "SELECT known_at, value FROM raw.onchain_metrics WHERE day(ts) = 3")
     assert [value for _, value in versions] == [102.0, 90.0]
     assert versions[0][0] == DAY + timedelta(days=2) + DELAY
-    assert versions[1][0] >= before  # a revision without a stamp is known when it arrives
+    assert versions[1][0] == source.present  # a revision without a stamp is known when it arrives
 
 
 def test_a_value_that_is_revised_back_is_a_third_version(warehouse):
@@ -220,3 +220,30 @@ def test_only_what_exists_now_is_captured(warehouse):
         "order_books": 1
     }  # type: ignore[arg-type]
     assert provider.asked == []
+
+
+def test_a_row_that_was_not_there_when_it_should_have_been_is_known_on_arrival(warehouse):
+    provider = Provider("p", "BTC", 5)
+    late = DAY + timedelta(days=2)
+    value = provider.values.pop(late)
+    source = Live(lambda: [provider.stream(timedelta(days=30))], DAY + timedelta(days=10))
+    _ingest(warehouse, source)
+    provider.values[late] = value
+    source.present += timedelta(days=1)
+    assert _ingest(warehouse, source).count.inserted == 1
+    found = _rows(warehouse, "SELECT known_at FROM raw.onchain_metrics WHERE day(ts) = 3")
+    assert found == [(source.present,)]  # not ts + 37 h: whoever asked a day ago did not get it
+
+
+def test_bars_of_an_exchange_were_there_whenever_we_ask(warehouse):
+    provider = Provider("p", "BTC", 5)
+    late = DAY + timedelta(days=2)
+    value = provider.values.pop(late)
+    streams = lambda: [replace(provider.stream(timedelta(days=30)), punctual=True)]  # noqa: E731
+    source = Live(streams, DAY + timedelta(days=10))
+    _ingest(warehouse, source)
+    provider.values[late] = value
+    source.present += timedelta(days=1)
+    _ingest(warehouse, source)
+    found = _rows(warehouse, "SELECT known_at FROM raw.onchain_metrics WHERE day(ts) = 3")
+    assert found == [(late + DELAY,)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -171,6 +172,33 @@ def headlines() -> pd.DataFrame:
     )
 
 
+def order_books(seed: int = 10) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    times = pd.date_range(NOW - pd.Timedelta(hours=10), NOW, freq="15min", inclusive="left")
+    mids = 23_000 * np.exp(np.cumsum(rng.normal(0, 1e-4, len(times))))
+    steps = 0.5 + np.arange(5)
+
+    def side(sign: int) -> list[str]:
+        amounts = rng.lognormal(size=(len(times), 5))
+        return [
+            json.dumps(np.stack([mid + sign * steps, row], axis=1).tolist())
+            for mid, row in zip(mids, amounts, strict=True)
+        ]
+
+    return pd.DataFrame(
+        {
+            "venue": "binance",
+            "symbol": "BTC/USDT",
+            "asset": "BTC",
+            "ts": times,
+            "bids": side(-1),
+            "asks": side(1),
+            "known_at": times + pd.Timedelta(seconds=1),
+            "source": "live",
+        }
+    )
+
+
 def features_daily(days: int = DAYS, seed: int = 7) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
     frames = []
@@ -274,6 +302,7 @@ CLEAN = {
     "raw.onchain_metrics": onchain_metrics,
     "raw.sentiment_metrics": sentiment_metrics,
     "raw.headlines": headlines,
+    "raw.order_books": order_books,
     "features.daily": features_daily,
     "features.hourly": features_hourly,
     "features.realized": features_realized,

@@ -30,6 +30,10 @@ def day(number: int) -> pd.Timestamp:
     return pd.Timestamp(FIRST_DAY, tz="UTC") + pd.Timedelta(days=number)
 
 
+LATE_BOOKS = day(66) + pd.Timedelta(hours=13)
+"""An hour of which every order-book snapshot comes a day late."""
+
+
 def raw_market(seed: int = 11) -> Frames:
     """Frames by unqualified table name."""
     rng = np.random.default_rng(seed)
@@ -240,7 +244,8 @@ def _order_books(rng: np.random.Generator) -> pd.DataFrame:
             books[side] = [json.dumps(book) for book in levels.round(6).tolist()]
         books["venue"], books["asset"], books["symbol"] = venue, asset, f"{asset}/USDT"
         books = books[rng.random(len(books)) > 0.1]
-        books.loc[rng.random(len(books)) < 0.1, "known_at"] += pd.Timedelta(hours=20)
+        late = (rng.random(len(books)) < 0.1) | (books["ts"].dt.floor("h") == LATE_BOOKS)
+        books.loc[late, "known_at"] += pd.Timedelta(hours=20)
         revised = books[rng.random(len(books)) < 0.05].copy()
         revised["bids"], revised["asks"] = "[[1.0, 1.0]]", "[[1.1, 1.0]]"
         revised["known_at"] += pd.Timedelta(hours=26)

@@ -36,6 +36,8 @@ class LiveSettings(Protocol):
     @property
     def live_bars(self) -> tuple[str, ...]: ...
     @property
+    def bulk_files(self) -> bool: ...
+    @property
     def price_venues(self) -> tuple[str, ...]: ...
     @property
     def funding_venues(self) -> tuple[str, ...]: ...
@@ -58,6 +60,7 @@ class LiveConfig:
     assets: tuple[str, ...] = DEFAULT_ASSETS
     start: date = date(2020, 1, 1)
     bars: tuple[str, ...] = ("5m",)
+    bulk_files: bool = True
     price_venues: tuple[str, ...] = ("binance",)
     funding_venues: tuple[str, ...] = ()
     open_interest_venues: tuple[str, ...] = ()
@@ -72,6 +75,7 @@ class LiveConfig:
             assets=settings.assets or DEFAULT_ASSETS,
             start=settings.live_start,
             bars=settings.live_bars,
+            bulk_files=settings.bulk_files,
             price_venues=settings.price_venues,
             funding_venues=settings.funding_venues,
             open_interest_venues=settings.open_interest_venues,

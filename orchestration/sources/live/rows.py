@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 
 from orchestration.sources.live.errors import ShapeChanged
 from orchestration.sources.live.transport import Transport
-from orchestration.sources.protocol import Page
+from orchestration.sources.protocol import Page, SourceError
 from orchestration.sources.schema import TABLES
 
 SOURCE = "live"
@@ -80,17 +80,43 @@ def arrow(table: str, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist(filled, schema=schema)
 
 
+def from_columns(table: str, columns: Mapping[str, Any]) -> pa.Table:
+    """Arrow arrays as a batch of ``raw.<table>``; a plain value counts for every row. Raises KeyError for a key that is no column."""
+    schema = TABLES[table].arrow
+    if not columns.keys() <= set(schema.names):
+        raise KeyError(f"raw.{table} has no column {sorted(columns.keys() - set(schema.names))}")
+    given = {**columns, "source": SOURCE}
+    rows = max(len(value) for value in given.values() if isinstance(value, _ARRAYS))
+    return pa.table(
+        [_column(given.get(field.name), field.type, rows) for field in schema], schema=schema
+    )
+
+
+_ARRAYS = (pa.Array, pa.ChunkedArray)
+
+
+def _column(value: Any, kind: pa.DataType, rows: int) -> pa.Array | pa.ChunkedArray:
+    if isinstance(value, _ARRAYS):
+        return value.cast(kind)
+    return pa.nulls(rows, kind) if value is None else pa.repeat(pa.scalar(value, kind), rows)
+
+
 def paged(pages: Iterable[Page], size: int = PAGE_ROWS) -> Iterator[Page]:
-    """The same rows in fewer, larger pages; each carries the ``known_through`` of its last part."""
+    """The same rows in fewer, larger pages; each carries the ``known_through`` of its last part. What came before an error is given first."""
     waiting: list[pa.Table] = []
     rows, through = 0, None
-    for page in pages:
-        waiting.append(page.rows)
-        rows += page.rows.num_rows
-        through = page.known_through if page.known_through is not None else through
-        if rows >= size:
+    try:
+        for page in pages:
+            waiting.append(page.rows)
+            rows += page.rows.num_rows
+            through = page.known_through if page.known_through is not None else through
+            if rows >= size:
+                yield Page(pa.concat_tables(waiting).combine_chunks(), through)
+                waiting, rows = [], 0
+    except SourceError:
+        if waiting:
             yield Page(pa.concat_tables(waiting).combine_chunks(), through)
-            waiting, rows = [], 0
+        raise
     if waiting:
         yield Page(pa.concat_tables(waiting).combine_chunks(), through)
 
@@ -105,9 +131,31 @@ def to_ms(value: datetime) -> int:
     return round(value.timestamp() * 1000)
 
 
-def within(table: pa.Table, known_after: datetime | None, known_until: datetime) -> pa.Table:
-    """The rows with ``known_after < known_at <= known_until``."""
+def _from_seconds(value: Any) -> datetime:
+    if not isinstance(value, int | float | str) or not 1e9 <= float(value) < 1e10:
+        raise ValueError("expected seconds since 1970")
+    return datetime.fromtimestamp(float(value), tz=UTC)
+
+
+Seconds = Annotated[datetime, BeforeValidator(_from_seconds)]
+"""A field of an answer: seconds since 1970, in quotes or not."""
+
+
+def midnight(value: datetime) -> datetime:
+    """The start of the UTC day of ``value``."""
+    return value.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def within(
+    table: pa.Table,
+    known_after: datetime | None,
+    known_until: datetime,
+    read: datetime | None = None,
+) -> pa.Table:
+    """The rows with ``known_after < known_at <= known_until``, and those that are known because they were ``read`` then."""
     import pyarrow.compute as pc
+
+    known_until = max(known_until, read or known_until)
 
     known = table["known_at"]
     keep = pc.less_equal(known, pa.scalar(known_until, known.type))

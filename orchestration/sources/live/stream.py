@@ -44,6 +44,7 @@ class LiveStream:
     assets: tuple[str, ...] = ()
     overlap: timedelta = timedelta(0)
     snapshot: bool = False
+    punctual: bool = False
     current: bool = True
     noted: Callable[[], Sequence[str]] = field(default=tuple)
 

@@ -53,9 +53,9 @@ class Policy:
     """How a provider is asked. Seconds, unless the name says otherwise."""
 
     connect_timeout: float = 5.0
-    read_timeout: float = 30.0  # between two bytes
+    read_timeout: float = 20.0  # between two bytes
     deadline: float = 300.0  # for one whole answer
-    attempts: int = 5
+    attempts: int = 4
     first_wait: float = 0.5  # before the second attempt; doubles, with jitter
     longest_wait: float = 60.0  # a provider that asks for more is left alone until the next run
     requests: int = 10  # at most so many ...

@@ -5,6 +5,7 @@ In: a ccxt id. Out: a ``Venue``: markets by coin, and ``call``, which runs a uni
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
@@ -23,6 +24,8 @@ QUOTES = ("USDT", "USDC", "USD")
 """Currencies that count as the dollar, the most traded first."""
 VENUE_POLICY = Policy(requests=10, per=1.0)
 """ccxt weighs calls by each venue's own rules; this is only a ceiling."""
+
+_REFUSED = re.compile(r" (GET|POST) \S+ 4\d\d ")
 
 
 class Venue:
@@ -50,8 +53,10 @@ class Venue:
 
     @cached_property
     def markets(self) -> dict[str, dict[str, Any]]:
-        """Every market by its unified symbol."""
+        """Every market by its unified symbol. Raises ``ShapeChanged`` for none at all: the coins are not gone, the answer is another."""
         self.call("loadMarkets")
+        if not self.exchange.markets:
+            raise ShapeChanged(self.id, "loadMarkets", "field markets: none in the answer")
         return dict(self.exchange.markets)
 
     def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
@@ -73,7 +78,9 @@ class Venue:
         except ccxt.BadResponse as error:
             raise ShapeChanged(self.id, method, _text(error)) from error
         except ccxt.NetworkError as error:
-            raise ProviderUnavailable(self.id, method, _text(error)) from error
+            # ccxt calls every 4xx a network error; those worth another try never leave our transport
+            kind = ProviderRefused if _REFUSED.search(str(error)) else ProviderUnavailable
+            raise kind(self.id, method, _text(error)) from error
         except ccxt.BaseError as error:
             raise ProviderRefused(self.id, method, _text(error)) from error
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:

@@ -23,10 +23,10 @@ touched_hours as (
 
 -- The hour as it was first known: snapshots that came later change nothing.
 first_known as (
-    select *
+    select snapshots.*
     from snapshots
     semi join touched_hours using (asset, hour)
-    qualify known_on = min(known_on) over (partition by asset, hour)
+    qualify snapshots.known_on = min(snapshots.known_on) over (partition by asset, hour)
 ),
 
 -- A market counts once, however often it was looked at.
