@@ -104,10 +104,12 @@ def test_a_4xx_is_not_asked_again(serve, status):
     assert len(server.requests) == 1
 
 
-def test_404_is_not_listed(serve):
+def test_404_of_a_file_is_not_listed_and_of_an_endpoint_is_refused(serve):
     server = serve(example=lambda _: Reply({}, 404))
     with pytest.raises(NotListed):
         ask(server).get_bytes(URL)
+    with pytest.raises(ProviderRefused, match="404"):
+        ask(server).get_json(URL)
 
 
 def test_retry_after_is_honoured_in_seconds_and_as_a_date(serve):

@@ -29,6 +29,12 @@ class ProviderRefused(ProviderError):
 
     status = "refused"
 
+    def __init__(
+        self, provider: str, endpoint: str, detail: str, http_status: int | None = None
+    ) -> None:
+        super().__init__(provider, endpoint, detail)
+        self.http_status = http_status
+
 
 class ShapeChanged(ProviderError):
     """The answer is not what the provider documents; the message names the field."""

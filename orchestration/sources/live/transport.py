@@ -177,19 +177,20 @@ class Transport(requests.Session):
         return self._checked(url, params).json()
 
     def get_bytes(self, url: str, params: dict[str, Any] | None = None) -> bytes:
-        """The body. Raises ``NotListed`` for 404 and ``ProviderRefused`` for another 4xx."""
-        return bytes(self._checked(url, params).content)
+        """The body. Raises ``NotListed`` for 404, which says that there is no such file, and ``ProviderRefused`` for another 4xx."""
+        try:
+            return bytes(self._checked(url, params).content)
+        except ProviderRefused as error:
+            if error.http_status == 404:
+                raise NotListed(self.provider, error.endpoint, error.detail) from error
+            raise
 
     def _checked(self, url: str, params: dict[str, Any] | None) -> requests.Response:
         response = self.get(url, params=params)
-        if response.status_code == 404:
-            raise NotListed(self.provider, endpoint_of(url), "404 not found")
-        if response.status_code >= 300:
-            raise ProviderRefused(
-                self.provider,
-                endpoint_of(url),
-                f"{response.status_code} {_excerpt(response.content)}",
-            )
+        status = response.status_code
+        if status >= 300:
+            detail = f"{status} {_excerpt(response.content)}"
+            raise ProviderRefused(self.provider, endpoint_of(url), detail, http_status=status)
         return response
 
     def request(
