@@ -1,7 +1,8 @@
 """Export: a fitted attention model goes in, one graph from scaled tokens and anchor to quantiles comes out.
 
-The graph is the whole ensemble with its shrinkage and conformal shifts, in single precision, by torch.export. `export_graph`
-checks it against the eager model before it returns; a graph that departs by more than the tolerance is never returned.
+The graph is the whole ensemble with its shrinkage and conformal shifts, in single precision, by torch.export; the widening of
+the quantiles where a coin misses a modality comes after it, since the graph knows no coins (`Widening.of`). `export_graph` checks
+it against the eager model before it returns; a graph that departs by more than the tolerance is never returned.
 """
 
 from __future__ import annotations

@@ -29,16 +29,13 @@ from ml.attention.scaling import Scaler
 from ml.attention.selection import Selection, qlike, select
 from ml.attention.tokens import CONTEXT_FIELDS, Tokens, make_tokens, price_share
 from ml.attention.training import Progress, Samples, predict, sample_weights, train
-from ml.attention.widening import Widening, usual_groups, widening_factor
+from ml.attention.widening import ALL_GROUPS, MASKED, Widening, find_widening
 from ml.baselines.har import HarxCal, cross_fitted_variance
 from ml.forecasts import HORIZONS, QUANTILE_LEVELS
 from ml.panel import Panel
 
 FloatArray = NDArray[np.float64]
 LEVELS = np.array(QUANTILE_LEVELS)
-ALL_GROUPS = "all"
-MASKED = (*CONTEXT_FIELDS, ALL_GROUPS)
-"""What is masked in turn on the validation block."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +92,7 @@ def fit(
         "histories": [],
     }
     networks, residual, offsets = [], {}, np.zeros((0, *base.shape))
-    widening = Widening.none(len(panel.assets), len(CONTEXT_FIELDS), len(HORIZONS))
+    widening = Widening.none(len(panel.assets), len(HORIZONS))
     if enough:
         checking = make_tokens(panel, validation.rows, validation.assets, config.tokens)
         prepared = _samples(training, tokens, scaler, config, panel, device)
@@ -132,8 +129,18 @@ def fit(
             for name, pairs in outputs.items()
             if name != "training"
         }
-        here = checked.mask[:, _context_tokens(config)].cpu().numpy()
-        widening = _widening(validation, quantiles, here, len(panel.assets), config)
+        widening = find_widening(
+            validation.target,
+            quantiles.pop("validation"),
+            quantiles,
+            checked.mask[:, _context_tokens(config)].cpu().numpy(),
+            validation.rows,
+            validation.assets,
+            len(panel.assets),
+            HORIZONS,
+            LEVELS,
+            config.selection,
+        )
     record["widening"] = {
         str(horizon): dict(zip(MASKED, widening.factor[:, column].tolist(), strict=True))
         for column, horizon in enumerate(HORIZONS)
@@ -305,34 +312,6 @@ def _quantiles(
     point = block.anchor + selection.shrinkage * residual
     offsets = base + selection.quantile_shrinkage[:, None] * (offsets - base)
     return np.maximum.accumulate(point[..., None] + offsets + selection.shift, axis=-1)
-
-
-def _widening(
-    block: Block,
-    quantiles: Mapping[str, FloatArray],
-    present: NDArray[np.bool_],
-    n_assets: int,
-    config: AttentionConfig,
-) -> Widening:
-    """Factors from the quantiles by `MASKED` and 'validation'; each group is judged on the samples that have it."""
-    factor = np.ones((len(MASKED), len(HORIZONS)))
-    for index, name in enumerate(MASKED):
-        here = present.any(axis=1) if name == ALL_GROUPS else present[:, index]
-        for column, horizon in enumerate(HORIZONS):
-            known = here & np.isfinite(block.target[:, column])
-            days = len(np.unique(block.rows[known]))
-            if days >= config.selection.min_validation_days:
-                factor[index, column] = widening_factor(
-                    block.target[known, column],
-                    quantiles["validation"][known, column],
-                    quantiles[name][known, column],
-                    block.rows[known],
-                    horizon,
-                    LEVELS,
-                    config.selection.min_gain_t,
-                )
-    factor[-1] = factor.max(axis=0)  # all of them missing is no better than any one
-    return Widening(factor, usual_groups(present, block.assets, n_assets))
 
 
 def _validation_record(

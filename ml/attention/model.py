@@ -334,7 +334,7 @@ class AttentionModel:
             np.zeros(0),
             calibrated,
         )
-        widening = Widening.none(len(calibrated), len(CONTEXT_FIELDS), len(HORIZONS))
+        widening = Widening.none(len(calibrated), len(HORIZONS))
         if "widening" in tensors:  # an artefact of before had none
             widening = Widening(tensors["widening"], tensors["usual_groups"].astype(bool))
         model._fitted = _Fit(

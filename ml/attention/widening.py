@@ -17,15 +17,20 @@ In: arrays of the validation block. Out: factors >= 1 and what each coin is used
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ml.attention.selection import daily_mean, mean_t_statistic, pinball
+from ml.attention.selection import SelectionConfig, daily_mean, mean_t_statistic, pinball
+from ml.attention.tokens import CONTEXT_FIELDS
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
+ALL_GROUPS = "all"
+MASKED = (*CONTEXT_FIELDS, ALL_GROUPS)
+"""What is masked in turn."""
 OUTER_INTERVALS = 4
 """Central intervals that must cover as often as before: those between the 4 lowest and the 4 highest levels, 80 to 98 %."""
 USUAL_SHARE = 0.5
@@ -34,15 +39,16 @@ USUAL_SHARE = 0.5
 
 @dataclass(frozen=True)
 class Widening:
-    """What the quantiles' distances from their median are multiplied by; G context groups, the last row is all of them."""
+    """What the quantiles' distances from their median are multiplied by; G context groups."""
 
-    factor: FloatArray  # (G + 1, H), >= 1; the last row is no less than any other
+    factor: FloatArray  # (G + 1, H) by `MASKED`, >= 1; the last row is no less than any other
     usual: BoolArray  # (N, G): the coin is used to the group
 
     @classmethod
-    def none(cls, n_assets: int, n_groups: int, n_horizons: int) -> Widening:
+    def none(cls, n_assets: int, n_horizons: int) -> Widening:
         """Nothing is widened."""
-        return cls(np.ones((n_groups + 1, n_horizons)), np.zeros((n_assets, n_groups), dtype=bool))
+        usual = np.zeros((n_assets, len(CONTEXT_FIELDS)), dtype=bool)
+        return cls(np.ones((len(MASKED), n_horizons)), usual)
 
     def of(self, present: BoolArray, asset: NDArray[np.int64]) -> FloatArray:
         """(B, H) factors of forecasts whose groups are `present` (B, G), for coins by their fitted position (B,).
@@ -64,6 +70,41 @@ def widen(log_quantiles: FloatArray, factor: FloatArray) -> FloatArray:
         factor[..., None] > 1, median + factor[..., None] * (log_quantiles - median), log_quantiles
     )
     return wider
+
+
+def find_widening(
+    target: FloatArray,
+    quantiles: FloatArray,
+    masked: Mapping[str, FloatArray],
+    present: BoolArray,
+    day: NDArray[np.int64],
+    asset: NDArray[np.int64],
+    n_assets: int,
+    horizons: tuple[int, ...],
+    levels: FloatArray,
+    config: SelectionConfig,
+) -> Widening:
+    """From validation samples: target (S, H), NaN = unknown; log quantiles (S, H, Q) with everything, and without each of
+    `MASKED` that there is; groups present (S, G). Each group is judged on the samples that have it.
+    """
+    factor = np.ones((len(MASKED), len(horizons)))
+    for name, without in masked.items():
+        row = MASKED.index(name)
+        here = present.any(axis=1) if name == ALL_GROUPS else present[:, row]
+        for column, horizon in enumerate(horizons):
+            known = here & np.isfinite(target[:, column])
+            if len(np.unique(day[known])) >= config.min_validation_days:
+                factor[row, column] = widening_factor(
+                    target[known, column],
+                    quantiles[known, column],
+                    without[known, column],
+                    day[known],
+                    horizon,
+                    levels,
+                    config.min_gain_t,
+                )
+    factor[-1] = factor.max(axis=0)  # all of them missing is no better than any one
+    return Widening(factor, usual_groups(present, asset, n_assets))
 
 
 def usual_groups(present: BoolArray, asset: NDArray[np.int64], n_assets: int) -> BoolArray:
