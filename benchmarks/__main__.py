@@ -19,6 +19,7 @@ BENCHMARKS = {
     "line": "the main job, end to end: wall time, peak memory, time per step, leaderboard",
     "har": "walk-forward HARX-cal fits against statsmodels OLS, equal forecasts",
     "attention": "attention kernels against the plain reference, equal values",
+    "ingest": "years of 5-minute bars into the warehouse, killed on the way, against paged fetch_ohlcv",
 }
 
 
