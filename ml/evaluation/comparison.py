@@ -1,4 +1,4 @@
-"""Whether one forecaster is better than another: Diebold-Mariano, model confidence set, SPA, Mincer-Zarnowitz.
+"""Whether one forecaster is better than another: Diebold-Mariano, model confidence set, SPA, StepM, Mincer-Zarnowitz.
 
 In: losses, or realised and forecast values, of successive days. Out: a statistic, a p-value, the number of days.
 Never: a p-value from too few days; it is NaN, and the number says why.
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from arch.bootstrap import MCS, SPA
+from arch.bootstrap import MCS, SPA, StepM
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import chi2
 from scipy.stats import t as student
@@ -63,9 +63,49 @@ def diebold_mariano(loss: ArrayLike, benchmark_loss: ArrayLike, horizon: int = 1
     long_run = covariances[0] + 2.0 * covariances[1:].sum()
     if long_run <= 0:
         long_run = bartlett_variance(difference, horizon - 1)
-    correction = (n + 1 - 2 * horizon + horizon * (horizon - 1) / n) / n
-    statistic = float(np.sqrt(correction) * difference.mean() / np.sqrt(long_run / n))
+    scale = small_sample_factor(n, horizon)
+    statistic = float(scale * difference.mean() / np.sqrt(long_run / n))
     return TestResult(statistic, float(2.0 * student.sf(abs(statistic), n - 1)), n)
+
+
+def panel_diebold_mariano(
+    loss: ArrayLike, benchmark_loss: ArrayLike, horizon: int = 1
+) -> TestResult:
+    r"""Diebold-Mariano over a panel (T, N) of days and coins, clustered by date; NaN where there is no forecast.
+
+    .. math:: DM = \kappa \, \bar d \Big/ \sqrt{\frac{1}{n^2} \sum_{|k|<h} \sum_t u_t u_{t-k}}, \quad
+        u_t = \sum_i (d_{it} - \bar d)
+
+    with n coin-days and kappa the small-sample factor of `diebold_mariano` in T days. Coins move together, so a day is
+    one cluster, however many coins it has; each coin-day weighs the same, where `diebold_mariano` on daily means weighs
+    each day the same. Bartlett weights take over where the sum is not positive.
+
+    Sources: Driscoll and Kraay (1998), Review of Economics and Statistics 80 (covariance); Timmermann and Zhu (2019),
+    "Comparing forecasting performance with panel data" (pooled average loss differences).
+    """
+    difference = np.asarray(loss, np.float64) - np.asarray(benchmark_loss, np.float64)
+    if difference.ndim != 2:
+        raise ValueError(f"losses of shape {difference.shape}: expected (days, coins)")
+    given = np.isfinite(difference)
+    difference, given = difference[given.any(axis=1)], given[given.any(axis=1)]
+    days, count = len(difference), int(given.sum())
+    if days < fewest_days(horizon):
+        return TestResult(np.nan, np.nan, days)
+    mean = float(difference[given].sum() / count)
+    cluster = np.where(given, difference - mean, 0.0).sum(axis=1)  # (T,), sums to 0
+    if not difference[given].any():
+        return TestResult(0.0, 1.0, days)
+    sums = autocovariances(cluster, horizon - 1)
+    long_run = sums[0] + 2.0 * sums[1:].sum()
+    if long_run <= 0:
+        long_run = bartlett_variance(cluster, horizon - 1)
+    statistic = float(small_sample_factor(days, horizon) * mean * count / np.sqrt(days * long_run))
+    return TestResult(statistic, float(2.0 * student.sf(abs(statistic), days - 1)), days)
+
+
+def small_sample_factor(n: int, horizon: int) -> float:
+    """sqrt((n + 1 - 2h + h(h-1)/n) / n), by which Harvey, Leybourne and Newbold (1997) shrink the statistic."""
+    return float(np.sqrt((n + 1 - 2 * horizon + horizon * (horizon - 1) / n) / n))
 
 
 def autocovariances(values: Floats, lags: int) -> Floats:
@@ -148,6 +188,45 @@ def superior_predictive_ability(
     procedure.compute()
     gain = float((base[:, None] - others).mean(axis=0).max())
     return TestResult(gain, float(procedure.pvalues["consistent"]), n)
+
+
+def stepwise_superior(
+    benchmark_loss: ArrayLike, losses: pd.DataFrame, horizon: int = 1, size: float = 0.05
+) -> list[str]:
+    """The models (columns of (n, k) losses) that beat the benchmark (n,), at a family-wise error rate of `size`.
+
+    Where `superior_predictive_ability` says whether any model beats it, this says which do. Empty with too few days, and
+    for a benchmark that none beats; models whose loss never differs from the benchmark's are left out.
+    Source: Romano and Wolf (2005), Econometrica 73; computed by arch.bootstrap.StepM with the settings of
+    `model_confidence_set`.
+    """
+    if not 0 < size < 1:
+        raise ValueError(f"size {size}: expected a number between 0 and 1")
+    base = np.asarray(benchmark_loss, np.float64)
+    if len(base) != len(losses):
+        raise ValueError(
+            f"losses of {len(losses)} days: expected {len(base)}, as the benchmark has"
+        )
+    kept = np.isfinite(base) & np.isfinite(losses.to_numpy(np.float64)).all(axis=1)
+    base, others = base[kept], losses.loc[kept]
+    n = len(base)
+    if n < fewest_days(horizon):
+        return []
+    varies = np.ptp(base[:, None] - others.to_numpy(np.float64), axis=0) > 0
+    others = others.loc[:, varies]
+    if others.shape[1] == 0:
+        return []
+    procedure = StepM(
+        base,
+        others,
+        size=size,
+        reps=BOOTSTRAP_REPETITIONS,
+        block_size=block_size(n, horizon),
+        seed=BOOTSTRAP_SEED,
+    )
+    procedure.compute()
+    found = {str(name) for name in procedure.superior_models}
+    return [str(name) for name in losses.columns if str(name) in found]
 
 
 def block_size(days: int, horizon: int) -> int:
