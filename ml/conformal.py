@@ -44,7 +44,8 @@ class ConformalSettings:
     """How fast quantiles move, and when they count as calibrated."""
 
     step_sizes: tuple[float, ...] = (0.0, 0.005, 0.02, 0.05, 0.12)
-    """Of the experts, in spreads for one miss."""
+    """Of the experts at one day, in spreads for one miss; divided by sqrt(h) at h days, where h misses in a row may be one
+    and the same event."""
     memory: int = 250
     """Outcomes over which experts are compared and live coverage is taken."""
     min_outcomes: int = 60
@@ -101,10 +102,10 @@ def adjust(
 class _Tracker:
     """State of S series (asset and horizon), Q levels and K experts."""
 
-    def __init__(self, series: int, settings: ConformalSettings) -> None:
-        experts = len(settings.step_sizes)
+    def __init__(self, horizons: NDArray[np.int64], settings: ConformalSettings) -> None:
+        series, experts = len(horizons), len(settings.step_sizes)
         self.settings = settings
-        self.steps = np.array(settings.step_sizes)
+        self.steps = np.array(settings.step_sizes) / np.sqrt(horizons)[:, None, None]  # (S, 1, K)
         self.levels = np.array(QUANTILE_LEVELS)[:, None]  # (Q, 1)
         self.offset = np.zeros((series, len(QUANTILE_LEVELS), experts))
         self.weight = np.full_like(self.offset, 1.0 / experts)
@@ -129,14 +130,14 @@ class _Tracker:
         forget = 1.0 / self.settings.memory
         weight, scale = self.weight[which], self.loss_scale[which]
         scale = (1.0 - forget) * scale + (weight * loss**2).sum(axis=-1)
-        rate = np.sqrt(np.log(2.0 * len(self.steps)) / np.maximum(scale, 1e-12))
+        rate = np.sqrt(np.log(2.0 * loss.shape[-1]) / np.maximum(scale, 1e-12))
         best = loss.min(axis=-1, keepdims=True)
         weight = weight * np.exp(-rate[..., None] * (loss - best))
         weight = weight / weight.sum(axis=-1, keepdims=True)
         share = 0.5 * forget
-        self.weight[which] = (1.0 - share) * weight + share / len(self.steps)
+        self.weight[which] = (1.0 - share) * weight + share / loss.shape[-1]
         self.loss_scale[which] = scale
-        self.offset[which] += self.steps * (self.levels - (beyond <= 0))
+        self.offset[which] += self.steps[which] * (self.levels - (beyond <= 0))
         self.inside[which, self.count[which] % self.settings.memory] = inside
         self.count[which] += 1
 
@@ -167,7 +168,7 @@ def _adjust_model(
     issued = np.zeros((*shape, len(settings.step_sizes)))
     count = np.zeros(shape[:2], dtype=np.int64)
     coverage = np.full((*shape[:2], 2), np.nan)
-    tracker = _Tracker(len(kinds), settings)
+    tracker = _Tracker(kinds.get_level_values(1).to_numpy(np.int64), settings)
     outcomes = _Outcomes(known, days, kinds)
     for now in range(len(days)):
         for made, which, value in outcomes.known_on_row(now):
