@@ -25,8 +25,8 @@ from ml.panel import Panel
 MIN_OBSERVATIONS = 180
 FOLDS = 5
 LONGEST_DAYS = 22
-FEWEST_KNOWN: dict[int, int] = {5: 3, 22: 18}
-"""Known days that a mean over 5 or 22 days needs, as in features.daily."""
+FEWEST_KNOWN: dict[int, int] = {5: 2, 22: 18}
+"""Known days that a mean over 5 or 22 days needs: two are left of five when prices are three days old."""
 
 
 def _identity(value: Floats) -> Floats:

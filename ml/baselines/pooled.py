@@ -137,7 +137,8 @@ def shrunk_coefficients(x: Floats, y: Floats, usable: NDArray[np.bool_], strengt
     spread = np.where(usable, np.exp(residual), 0.0)
     trust = min(strength, total)
     common = spread.sum() / total
-    smearing = (spread.sum(axis=0) + trust * common) / np.maximum(count + trust, 1.0)
+    weight = np.where(count + trust > 0, trust, 1.0)
+    smearing = (spread.sum(axis=0) + weight * common) / (count + weight)
     intercept = mean_y - (mean_x * slopes).sum(axis=-1) + np.log(smearing)
     return np.concatenate([intercept[:, None], slopes], axis=-1)
 
