@@ -7,7 +7,6 @@ Never: averaging, or accepting a value for which the formula has no meaning.
 from __future__ import annotations
 
 import numpy as np
-import scoringrules as sr
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
@@ -62,15 +61,18 @@ def pinball(realized: ArrayLike, quantiles: ArrayLike, levels: ArrayLike) -> Flo
     (1{y < q} - p)(q - y) for each level p; 0 means that every quantile equals the value. Twice the mean over a dense
     even grid of levels is the CRPS (Gneiting and Raftery 2007, JASA 102).
     """
-    value, probability = np.asarray(realized, dtype=np.float64)[..., None], _levels(levels)
-    return np.asarray(sr.quantile_score(value, np.asarray(quantiles), probability).mean(axis=-1))
+    above = np.asarray(realized, dtype=np.float64)[..., None] - np.asarray(quantiles, np.float64)
+    probability = _levels(levels)
+    return np.asarray(np.maximum(probability * above, (probability - 1.0) * above).mean(axis=-1))
 
 
 def crps(realized: ArrayLike, quantiles: ArrayLike) -> Floats:
     """CRPS with the quantiles as an equally weighted ensemble: realized (...,), quantiles (..., Q) -> (...,).
 
-    0 means a point mass on the value. Meant for evenly spaced levels; for others use `pinball`.
+    0 means a point mass on the value. Meant for evenly spaced levels; for others use `crps_of_quantiles`.
     """
+    import scoringrules as sr  # it compiles kernels for seven seconds when it is imported
+
     return np.asarray(
         sr.crps_ensemble(np.asarray(realized, dtype=np.float64), np.asarray(quantiles))
     )

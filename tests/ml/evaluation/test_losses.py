@@ -71,6 +71,14 @@ def test_pinball_is_not_negative_and_zero_at_the_value(
     assert losses.pinball(y, [y], [level]) == 0
 
 
+def test_pinball_is_the_quantile_score_of_scoringrules() -> None:
+    generator = np.random.default_rng(5)
+    y, quantiles = generator.standard_normal(50), generator.standard_normal((50, 3))
+    levels = np.array([0.1, 0.5, 0.9])
+    expected = sr.quantile_score(y[:, None], quantiles, levels).mean(axis=-1)
+    np.testing.assert_allclose(losses.pinball(y, quantiles, levels), expected)
+
+
 def test_values_without_meaning_are_quoted() -> None:
     with pytest.raises(ValueError, match=r"forecast variance -0.5: expected a positive finite"):
         losses.qlike([1.0, 1.0], [1.0, -0.5])
