@@ -83,19 +83,20 @@ def encompassing(error: ArrayLike, rival_error: ArrayLike, horizon: int = 1) -> 
 
     .. math:: ENC = \kappa \, \bar c / \sqrt{\hat V / n}, \quad c_t = e_t (e_t - r_t)
 
-    e (n,) errors of the forecast, r those of the rival. Under the null the best combination gives the rival no weight,
+    e (n,) or (n, N) errors of the forecast on days (and coins), r those of the rival; coins are averaged by day. Under the null the best combination gives the rival no weight,
     and the mean of c is 0; positive means that a part of the rival would have helped. V is the long-run variance over
     h-1 lags (Bartlett weights where it is not positive), kappa the small-sample factor; Student t of n-1.
 
     Errors of log variance behave; those of variance are ruled by a few days. Days with a NaN are left out.
     Source: Harvey, Leybourne and Newbold (1998), "Tests for forecast encompassing", JBES 16, eq. 3 and section 4.
     """
-    own = np.asarray(error, np.float64).ravel()
-    rival = np.asarray(rival_error, np.float64).ravel()
+    own, rival = np.asarray(error, np.float64), np.asarray(rival_error, np.float64)
     if own.shape != rival.shape:
         raise ValueError(f"rival errors of shape {rival.shape}: expected {own.shape}")
-    gain = own * (own - rival)
-    gain = gain[np.isfinite(gain)]
+    gain = (own * (own - rival)).reshape(len(own), -1)  # (n, N)
+    known = np.isfinite(gain)
+    days = known.any(axis=1)
+    gain = np.where(known, gain, 0.0)[days].sum(axis=1) / known[days].sum(axis=1)
     n = len(gain)
     if n < fewest_days(horizon):
         return TestResult(np.nan, np.nan, n)
