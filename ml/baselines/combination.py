@@ -34,8 +34,9 @@ class Combination(PointForecastModel):
     .. math:: \hat\sigma^2 = \sum_k w_k \hat\sigma^2_k, \quad w_k \ge 0, \; \sum_k w_k = 1
 
     A fit makes each member twice: on the window without its last 365 days (a third of it at most), to forecast those
-    days as they would have been forecast then, and on all of the window, to serve. Residual quantiles and weights come
-    from the first alone. Where a member refuses a coin or a day, the others share its weight.
+    days as they would have been forecast then, and on all of the window, to serve. Weights come from the first alone;
+    residual quantiles from the members' own held-out forecasts of all of the window where each has such, else from the
+    same days as the weights. Where a member refuses a coin or a day, the others share its weight.
 
     Config: `members`, names of models. Source: Timmermann (2006), "Forecast combinations", Handbook of Economic
     Forecasting 1.
@@ -73,7 +74,7 @@ class Combination(PointForecastModel):
         self._members = members
         states = [member.state() for member in members]
         return PointFit(
-            window_variance=combined(past, weights),
+            window_variance=combined(_cross_fitted(panel, members, past), weights),
             tensors={
                 "weights": weights,
                 **{
@@ -141,6 +142,18 @@ def combined(variance: Floats, weights: Floats) -> Floats:
         share = share + np.where(known, weight, 0.0)
         total = total + np.where(known, weight * np.nan_to_num(own), 0.0)
     return np.where(share > 1e-9, total / np.where(share > 1e-9, share, 1.0), np.nan)
+
+
+def _cross_fitted(panel: Panel, members: Sequence[VolatilityModel], past: Floats) -> Floats:
+    """(K, T, N, H) members' forecasts without their own targets: of all the window, else of the held-out days `past`."""
+    found = np.full_like(past, np.nan)
+    for place, member in enumerate(members):
+        held_out = member.held_out if isinstance(member, PointForecastModel) else None
+        if held_out is None:
+            return past
+        days, variance = held_out
+        found[place, panel.rows([day.item() for day in days])] = variance
+    return np.where(np.isfinite(found).all(axis=0), found, np.nan)
 
 
 def qlike_weights(variance: Floats, target: Floats) -> Floats:

@@ -59,8 +59,9 @@ def segments(
         keys.assign(segment_kind=kind, segment=label)[label.notna()]
         for kind, label in labels.items()
     ]
-    found = pd.concat(parts, ignore_index=True)
-    return found.reindex(columns=list(COLUMNS)).astype({"segment": "str", "segment_kind": "str"})
+    found: pd.DataFrame = pd.concat(parts, ignore_index=True)
+    texts = {"segment": "str", "segment_kind": "str"}
+    return pd.DataFrame(found.reindex(columns=list(COLUMNS)).astype(texts))
 
 
 def _table(features: pd.DataFrame, column: str) -> pd.DataFrame:

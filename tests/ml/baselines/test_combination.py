@@ -82,6 +82,28 @@ def test_weights_come_from_the_newest_third_of_the_window_and_nothing_later(
     np.testing.assert_allclose(list(meta["weights"]["5"].values()), weights, atol=1e-5)
 
 
+def test_residuals_are_those_of_the_members_held_out_forecasts(
+    panel: Panel, fitted: dict[str, VolatilityModel]
+) -> None:
+    trained = panel.days[450].item()
+    held_out = []
+    for name in CONFIG["members"]:
+        member = create(name)
+        member.fit(panel, trained, {"window_days": 400}, seed=0)
+        days, variance = member.held_out  # type: ignore[attr-defined]
+        held_out.append(variance)
+    known = panel.until(trained)
+    mean = np.mean(held_out, axis=0)[:, 0, 0]
+    residual = np.log(known.target(1)[known.rows([day.item() for day in days]), 0] / mean)
+    expected = np.nanquantile(residual, [0.1, 0.9])
+    stored = fitted["combination_equal"].state().tensors["residual_quantiles"][0, 0, [3, 7]]
+    np.testing.assert_allclose(stored, expected, rtol=1e-9)
+    with_heavy = create("combination_equal")  # HEAVY's residuals are in-sample
+    config = {"window_days": 400, "members": ["heavy", "log_har"]}
+    with_heavy.fit(panel, trained, config, seed=0)
+    assert with_heavy.state().meta["observations"]["BTC"]["1"] == 133
+
+
 def test_the_others_share_the_weight_of_a_member_that_refuses() -> None:
     variance = np.array([[[1.0]], [[3.0]], [[np.nan]]])
     weights = np.array([[0.2, 0.3, 0.5]])
