@@ -128,13 +128,20 @@ def test_twins_share_the_confidence_set_and_few_days_give_none() -> None:
         model_confidence_set(losses, size=1.5)
 
 
-def test_superior_predictive_ability_is_that_of_arch() -> None:
+def studentised(benchmark: Any, losses: pd.DataFrame) -> pd.DataFrame:
+    """Losses over the benchmark's in units of the long-run sd that arch computes."""
+    procedure = SPA(benchmark, losses, reps=1, block_size=7, seed=0)
+    procedure.compute()
+    return losses.sub(benchmark, axis=0) / np.sqrt(procedure._loss_diff_var)
+
+
+def test_superior_predictive_ability_is_that_of_arch_on_studentised_losses() -> None:
     losses = loss_table()
     beaten = superior_predictive_ability(losses["bad"], losses[["good", "as_good"]])
     unbeaten = superior_predictive_ability(losses["good"], losses[["as_good", "bad"]])
     procedure = SPA(
-        losses["good"].to_numpy(),
-        losses[["as_good", "bad"]].to_numpy(),
+        np.zeros(300),
+        studentised(losses["good"], losses[["as_good", "bad"]]).to_numpy(),
         reps=1000,
         block_size=7,
         seed=BOOTSTRAP_SEED,
@@ -145,6 +152,23 @@ def test_superior_predictive_ability_is_that_of_arch() -> None:
     assert np.isnan(superior_predictive_ability(np.ones(10), np.ones((10, 2))).p_value)
     with pytest.raises(ValueError, match=r"losses of shape \(3, 2\)"):
         superior_predictive_ability(np.ones(10), np.ones((3, 2)))
+
+
+def test_a_noisy_model_does_not_hide_a_better_one() -> None:
+    """What dividing by the sd is for (Hansen 2005, section 3.1)."""
+    generator = np.random.default_rng(4)
+    base = generator.standard_normal(400) ** 2
+    losses = pd.DataFrame(
+        {
+            "better": base - 0.05 + 0.2 * generator.standard_normal(400),
+            "noisy": base + 0.3 + 8.0 * generator.standard_normal(400),
+        }
+    )
+    assert superior_predictive_ability(base, losses).p_value < 0.01
+    assert stepwise_superior(base, losses) == ["better"]
+    plain = SPA(base, losses, reps=1000, block_size=7, seed=BOOTSTRAP_SEED)
+    plain.compute()
+    assert plain.pvalues["consistent"] > 0.1
 
 
 @pytest.mark.parametrize("horizon", [1, 5])
@@ -238,10 +262,13 @@ def test_stepwise_superior_is_that_of_arch_and_names_the_better_models() -> None
     losses = loss_table()
     found = stepwise_superior(losses["bad"], losses[["good", "as_good"]])
     procedure = StepM(
-        losses["bad"], losses[["good", "as_good"]], size=0.05, reps=1000, block_size=7, seed=BOOTSTRAP_SEED,
+        np.zeros(300), studentised(losses["bad"], losses[["good", "as_good"]]),
+        size=0.05, reps=1000, block_size=7, seed=BOOTSTRAP_SEED,
     )  # fmt: skip
     procedure.compute()
     assert found == list(procedure.superior_models) == ["good", "as_good"]
+    three = losses.assign(barely=losses["bad"] - 0.011)
+    assert stepwise_superior(losses["bad"], three[["good", "barely"]]) == ["good", "barely"]
     assert stepwise_superior(losses["good"], losses[["as_good", "bad"]]) == []
     assert stepwise_superior(losses["good"], losses[["good"]]) == []
     assert stepwise_superior(losses["good"][:20], losses[["bad"]][:20]) == []
