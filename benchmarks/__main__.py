@@ -18,6 +18,7 @@ from rich.table import Table
 BENCHMARKS = {
     "line": "the main job, end to end: wall time, peak memory, time per step, leaderboard",
     "har": "walk-forward HARX-cal fits against statsmodels OLS, equal forecasts",
+    "skill": "forecast skill on real data: QLIKE walked forward, against HARX-cal, with DM and MCS",
     "attention": "attention kernels against the plain reference, equal values",
 }
 

@@ -24,11 +24,22 @@ class Entry:
 MODELS: dict[str, Entry] = {
     "random_walk": Entry("ml.baselines.random_walk", "RandomWalk"),
     "ewma": Entry("ml.baselines.ewma", "Ewma"),
+    "har": Entry("ml.baselines.levels", "Har"),
+    "har_j": Entry("ml.baselines.levels", "HarJ"),
+    "har_cj": Entry("ml.baselines.levels", "HarCj"),
+    "shar": Entry("ml.baselines.levels", "Shar"),
+    "harq": Entry("ml.baselines.levels", "HarQ"),
+    "heavy": Entry("ml.baselines.heavy", "Heavy"),
     "log_har": Entry("ml.baselines.har", "LogHar"),
     "harx_cal": Entry("ml.baselines.har", "HarxCal"),
+    "har_pooled": Entry("ml.baselines.pooled", "PooledHar"),
+    "combination_equal": Entry("ml.baselines.combination", "EqualCombination"),
+    "combination_qlike": Entry("ml.baselines.combination", "QlikeCombination"),
     "garch_t": Entry("ml.garch.model", "GarchT"),
     "gjr_t": Entry("ml.garch.model", "GjrT"),
     "egarch_t": Entry("ml.garch.model", "EgarchT"),
+    "lstm": Entry("ml.baselines.recurrent", "Lstm", uses_torch=True),
+    "gru": Entry("ml.baselines.recurrent", "Gru", uses_torch=True),
     "attention": Entry("ml.attention.model", "AttentionModel", uses_torch=True),
 }
 
