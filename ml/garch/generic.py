@@ -1,0 +1,448 @@
+r"""Any member of the family by maximum likelihood, one window at a time: the readable engine beside `ml.garch.fast`.
+
+In: windows of returns (and of exogenous terms and realised measures), start values, a member's layout.
+Out: parameters, log likelihood and how each fit ended; scores a day, for standard errors. Never: more than one thread.
+
+With :math:`z_t = e_t / \sqrt{h_t}`, :math:`v_t = \log h_t` and density f, a day's score is
+
+.. math::
+    \partial\ell_t = \tfrac{\partial\log f}{\partial\eta} - \tfrac12 (1 + z_t \tfrac{f'}{f})\, \partial v_t
+                     + \tfrac{f'}{f} \tfrac{1}{\sqrt{h_t}} \partial e_t
+
+and the expected information follows from that of (v, e, eta) under f. Realized GARCH adds its measurement equation
+:math:`\log x_t = \xi + \varphi v_t + \tau_1 z_t + \tau_2 (z_t^2 - 1) + u_t,\ u_t \sim N(0, \sigma_u^2)`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ml.garch.ascent import (
+    CONVERGED,
+    EVALUATIONS,
+    GAIN,
+    LIKELIHOOD,
+    NOT_FINITE,
+    RUNNING,
+    advance,
+    begin,
+    work_size,
+)
+from ml.garch.densities import CONSTANTS, constants, expected_information, log_density
+from ml.garch.jit import kernel
+from ml.garch.paths import APARCH, EGARCH, variance_path
+from ml.garch.quadratic import cholesky, solve_cholesky
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+scratch = kernel(work_size)
+
+VARIANCE, DENSITY, MEAN, LAGS, OWN, TERMS, MEASURE, SHAPE = 0, 1, 2, 3, 4, 5, 6, 7
+"""Places in a layout (8,): two codes, then counts of parameters (LAGS: of the mean's autoregressive ones)."""
+KINK_ROUNDS, KINK_PATIENCE = 12, 60
+KINK_PROBES = (-1.5, -0.7, -0.3, -0.1, -0.03, -0.01, 0.01, 0.03, 0.1, 0.3, 0.7, 1.5)
+"""Moves of the mean, in its standard deviations, that are tried where the climb is stuck on a kink."""
+EWMA_BACKCAST, SAMPLE_BACKCAST = 0, 1
+"""Variance before the sample: arch's, fixed; or the mean squared residual of the current parameters (Fiorentini et al.)."""
+
+
+@kernel
+def likelihood(
+    layout: Ints,
+    returns: Floats,
+    slopes: Floats,
+    terms: Floats,
+    measure: Floats,
+    theta: Floats,
+    backcast: float,
+    initial: int,
+    path: Floats,
+    sensitivity: Floats,
+    score: Floats,
+    information: Floats,
+    daily: Floats,
+) -> float:
+    """Log likelihood at natural parameters theta (k,); fills `score` (k,), `information` (k, k) and `daily` (n, k), these two unless empty."""
+    days, mean, own, measured = (
+        len(returns),
+        layout[MEAN],
+        layout[OWN] + layout[TERMS],
+        layout[MEASURE],
+    )
+    moving, size = mean + own, len(theta)
+    shape_at = size - layout[SHAPE]
+    residuals = np.empty(days)
+    for t in range(days):
+        residuals[t] = returns[t]
+        for j in range(mean):
+            residuals[t] += slopes[t, j] * theta[j]
+    if initial == SAMPLE_BACKCAST:
+        backcast = (residuals * residuals).mean()
+    variance_path(
+        layout[VARIANCE],
+        residuals,
+        slopes,
+        terms,
+        measure,
+        theta[mean:moving],
+        backcast,
+        path,
+        sensitivity,
+    )
+    if initial == SAMPLE_BACKCAST:
+        _follow_backcast(
+            residuals, slopes, theta[mean:moving], path, sensitivity, mean, layout[VARIANCE]
+        )
+    fixed, slope, expected = np.zeros(CONSTANTS), np.zeros(3), np.empty((4, 4))
+    shape = theta[shape_at:]
+    constants(layout[DENSITY], shape, fixed)
+    if len(information) > 0:
+        expected_information(layout[DENSITY], shape, fixed, expected)
+    score[:] = 0.0
+    information[:, :] = 0.0
+    own_score, to_u = np.zeros(size), np.zeros(size)
+    total = 0.0
+    for t in range(days):
+        v = path[t]
+        inverse = math.exp(-0.5 * v)
+        z = residuals[t] * inverse
+        total += log_density(layout[DENSITY], shape, fixed, z, slope) - 0.5 * v
+        by_variance, by_place = -0.5 * (1.0 + z * slope[0]), slope[0] * inverse
+        for j in range(moving):
+            place = slopes[t, j] * inverse if j < mean else 0.0
+            d = sensitivity[t, j]
+            own_score[j] = by_variance * d + (by_place * slopes[t, j] if j < mean else 0.0)
+            if len(information) == 0:
+                continue
+            for i in range(j + 1):
+                other = slopes[t, i] * inverse if i < mean else 0.0
+                information[j, i] += (
+                    expected[0, 0] * d * sensitivity[t, i]
+                    + expected[1, 1] * place * other
+                    + expected[0, 1] * (-d * other - place * sensitivity[t, i])
+                )
+            for i in range(layout[SHAPE]):
+                information[shape_at + i, j] += expected[0, 2 + i] * d - expected[1, 2 + i] * place
+        for i in range(layout[SHAPE]):
+            own_score[shape_at + i] = slope[1 + i]
+        if measured > 0:
+            total += _measurement(
+                measure[t], theta[moving : moving + measured], v, z, inverse, slopes[t], sensitivity[t],
+                mean, moving, own_score, to_u, information,
+            )  # fmt: skip
+        for j in range(size):
+            score[j] += own_score[j]
+            if len(daily) > 0:
+                daily[t, j] = own_score[j]
+    if len(information) == 0:
+        return total
+    for i in range(layout[SHAPE]):
+        for j in range(i + 1):
+            information[shape_at + i, shape_at + j] = days * expected[2 + i, 2 + j]
+    for i in range(size):
+        for j in range(i):
+            information[j, i] = information[i, j]
+    return total
+
+
+@kernel
+def _follow_backcast(
+    residuals: Floats,
+    slopes: Floats,
+    theta: Floats,
+    path: Floats,
+    sensitivity: Floats,
+    mean: int,
+    variance: int,
+) -> None:
+    """Add what a backcast that moves with the mean does to log h: its weight in h fades by beta a day (GARCH, GJR)."""
+    days = len(residuals)
+    carry = theta[2] if variance == 0 else theta[3]
+    weight = theta[1] + carry if variance == 0 else theta[1] + 0.5 * theta[2] + carry
+    for t in range(days + 1):
+        for j in range(mean):
+            moved = 2.0 * (residuals * slopes[:, j]).mean()
+            sensitivity[t, j] += weight * moved / math.exp(path[t])
+        weight *= carry
+        if weight < 1e-14:
+            return
+
+
+@kernel
+def _measurement(
+    observed: float,
+    theta: Floats,
+    v: float,
+    z: float,
+    inverse: float,
+    slopes: Floats,
+    sensitivity: Floats,
+    mean: int,
+    moving: int,
+    score: Floats,
+    to_u: Floats,
+    information: Floats,
+) -> float:
+    """Log density of a day's realised measure, its score and Gauss-Newton information added. theta: xi, phi, tau1, tau2, sigma_u."""
+    xi, phi, tau1, tau2, sigma = theta[0], theta[1], theta[2], theta[3], theta[4]
+    u = observed - xi - phi * v - tau1 * z - tau2 * (z * z - 1.0)
+    tilt = tau1 + 2.0 * tau2 * z
+    for j in range(moving):
+        place = slopes[j] * inverse if j < mean else 0.0
+        to_u[j] = -phi * sensitivity[j] - tilt * (place - 0.5 * z * sensitivity[j])
+    to_u[moving], to_u[moving + 1], to_u[moving + 2], to_u[moving + 3] = -1.0, -v, -z, 1.0 - z * z
+    weight = 1.0 / (sigma * sigma)
+    for j in range(moving + 4):
+        if j < moving:
+            score[j] -= u * weight * to_u[j]
+        else:
+            score[j] = -u * weight * to_u[j]
+        for i in range(min(j + 1, len(information))):
+            information[j, i] += weight * to_u[j] * to_u[i]
+    score[moving + 4] = (u * u * weight - 1.0) / sigma
+    if len(information) > 0:
+        information[moving + 4, moving + 4] += 2.0 * weight
+    return -0.5 * math.log(2.0 * math.pi) - math.log(sigma) - 0.5 * u * u * weight
+
+
+@kernel
+def prepare(
+    layout: Ints,
+    values: Floats,
+    all_terms: Floats,
+    all_measure: Floats,
+    offset: int,
+    length: int,
+    returns: Floats,
+    slopes: Floats,
+    terms: Floats,
+    measure: Floats,
+) -> float:
+    """Cut a window out: the days after the mean's lags. Returns the backcast: arch's, of least-squares residuals."""
+    mean, lags = layout[MEAN], layout[LAGS]
+    days = length - lags
+    for t in range(days):
+        place = offset + lags + t
+        returns[t] = values[place]
+        for j in range(mean):
+            slopes[t, j] = -1.0 if j == 0 else -values[place - j]
+        for j in range(terms.shape[1]):
+            terms[t, j] = all_terms[place, j]
+        if layout[MEASURE] > 0:
+            measure[t] = all_measure[place]
+    normal, ahead = np.zeros((mean, mean)), np.zeros(mean)
+    for t in range(days):
+        for j in range(mean):
+            ahead[j] -= slopes[t, j] * returns[t]
+            for i in range(mean):
+                normal[j, i] += slopes[t, j] * slopes[t, i]
+    if mean > 0 and cholesky(normal, mean):
+        solve_cholesky(normal, ahead, mean)
+    backcast, weights, weight = 0.0, 0.0, 1.0
+    for t in range(min(75, days)):
+        residual = returns[t]
+        for j in range(mean):
+            residual += slopes[t, j] * ahead[j]
+        backcast += weight * residual * residual
+        weights += weight
+        weight *= 0.94
+    return max(backcast / weights, 1e-300)
+
+
+@kernel
+def to_natural(mixing: Floats, logs: Floats, shifts: Floats, point: Floats, theta: Floats) -> None:
+    """theta = M u with u = shift + exp(coordinate) where `logs` says so, else the coordinate."""
+    for i in range(len(theta)):
+        theta[i] = 0.0
+        for j in range(len(point)):
+            if mixing[i, j] != 0.0:
+                theta[i] += mixing[i, j] * (
+                    shifts[j] + math.exp(point[j]) if logs[j] > 0.0 else point[j]
+                )
+
+
+@kernel
+def chain_rule(
+    mixing: Floats, logs: Floats, point: Floats, score: Floats, information: Floats, work: Floats
+) -> None:
+    """Score and information by the coordinates instead of theta, in place."""
+    size = len(point)
+    for j in range(size):
+        factor = math.exp(point[j]) if logs[j] > 0.0 else 1.0
+        for i in range(size):
+            work[i, j] = mixing[i, j] * factor
+    moved = work.T @ information @ work
+    turned = work.T @ score
+    information[:, :] = moved
+    score[:] = turned
+
+
+@kernel
+def climb(
+    layout: Ints,
+    returns: Floats,
+    slopes: Floats,
+    terms: Floats,
+    measure: Floats,
+    backcast: float,
+    initial: int,
+    hold_mean: bool,
+    mixing: Floats,
+    logs: Floats,
+    shifts: Floats,
+    normals: Floats,
+    limits: Floats,
+    reach: Floats,
+    tolerance: float,
+    max_evaluations: int,
+    trial: Floats,
+    point: Floats,
+    score: Floats,
+    information: Floats,
+    memo: Floats,
+) -> int:
+    """From `trial` to a maximum: fills `point` and `memo`; with `hold_mean` the mean's parameters stay where they are."""
+    size, days, mean = len(trial), len(returns), layout[MEAN]
+    path = np.empty(days + 1)
+    sensitivity = np.empty((days + 1, mean + layout[OWN] + layout[TERMS]))
+    trial_score, trial_information = np.zeros(size), np.zeros((size, size))
+    theta, jacobian, daily = np.zeros(size), np.zeros((size, size)), np.zeros((0, size))
+    rows, columns = scratch(size, len(limits))
+    work = np.zeros((rows, columns))
+    begin(memo)
+    ending = RUNNING
+    while ending == RUNNING:
+        to_natural(mixing, logs, shifts, trial, theta)
+        value = likelihood(
+            layout, returns, slopes, terms, measure, theta, backcast, initial,
+            path, sensitivity, trial_score, trial_information, daily,
+        )  # fmt: skip
+        chain_rule(mixing, logs, trial, trial_score, trial_information, jacobian)
+        if hold_mean:
+            for j in range(mean):
+                trial_score[j] = 0.0
+                trial_information[j, :] = 0.0
+                trial_information[:, j] = 0.0
+                trial_information[j, j] = 1.0
+        ending = advance(
+            value, trial_score, trial_information, point, score, information, trial, memo,
+            normals, limits, reach, tolerance, max_evaluations, work,
+        )  # fmt: skip
+    return ending
+
+
+@kernel
+def fit_windows(
+    layout: Ints,
+    values: Floats,
+    all_terms: Floats,
+    all_measure: Floats,
+    offsets: Ints,
+    lengths: Ints,
+    starts: Floats,
+    chain_first: Ints,
+    chain_stop: Ints,
+    mixing: Floats,
+    logs: Floats,
+    shifts: Floats,
+    normals: Floats,
+    limits: Floats,
+    limit_scales: Floats,
+    reach: Floats,
+    initial: int,
+    tolerance: float,
+    max_evaluations: int,
+    found: Floats,
+    facts: Floats,
+    endings: Ints,
+) -> None:
+    """Fit the windows of each chain in order.
+
+    `starts` (P, S, k): coordinates; the best of the S is climbed from; NaN = the solution before it in the chain.
+    Bounds are normals @ x >= limits + limit_scales * log(variance). Writes `found` (P, k) coordinates, `facts` (P, 4):
+    log likelihood, gain left, evaluations, backcast, and `endings` (P,).
+    """
+    size = starts.shape[2]
+    kinked = layout[MEAN] > 0 and (layout[VARIANCE] == EGARCH or layout[VARIANCE] == APARCH)
+    nothing = np.zeros((0, size))
+    point, score, information = np.zeros(size), np.zeros(size), np.zeros((size, size))
+    trial, trial_score, trial_information = np.zeros(size), np.zeros(size), np.zeros((size, size))
+    theta, memo, daily, bounds = (
+        np.zeros(size),
+        np.zeros(5),
+        np.zeros((0, size)),
+        np.zeros(len(limits)),
+    )
+    for chain in range(len(chain_first)):
+        for problem in range(chain_first[chain], chain_stop[chain]):
+            days = lengths[problem] - layout[LAGS]
+            returns, slopes = np.empty(days), np.empty((days, layout[MEAN]))
+            terms, measure = np.empty((days, layout[TERMS])), np.zeros(days)
+            path = np.empty(days + 1)
+            sensitivity = np.empty((days + 1, layout[MEAN] + layout[OWN] + layout[TERMS]))
+            backcast = prepare(
+                layout, values, all_terms, all_measure, offsets[problem], lengths[problem],
+                returns, slopes, terms, measure,
+            )  # fmt: skip
+            scale = math.log(max(((returns - returns.mean()) ** 2).mean(), 1e-300))
+            for row in range(len(limits)):
+                bounds[row] = limits[row] + limit_scales[row] * scale
+            best, evaluations = -np.inf, 0.0
+            trial[:] = found[problem - 1] if np.isnan(starts[problem, 0, 0]) else starts[problem, 0]
+            if starts.shape[1] > 1:
+                for number in range(starts.shape[1]):
+                    if np.isnan(starts[problem, number, 0]):
+                        break
+                    to_natural(mixing, logs, shifts, starts[problem, number], theta)
+                    value = likelihood(
+                        layout, returns, slopes, terms, measure, theta, backcast, initial,
+                        path, sensitivity, trial_score, trial_information, daily,
+                    )  # fmt: skip
+                    evaluations += 1.0
+                    if value > best:
+                        best = value
+                        trial[:] = starts[problem, number]
+            ending = climb(
+                layout, returns, slopes, terms, measure, backcast, initial, False, mixing, logs, shifts, normals, bounds,
+                reach, tolerance, min(max_evaluations, KINK_PATIENCE) if kinked else max_evaluations,
+                trial, point, score, information, memo,
+            )  # fmt: skip
+            evaluations += memo[EVALUATIONS]
+            cusped = layout[VARIANCE] == APARCH and layout[MEAN] > 0
+            if (kinked and ending != CONVERGED and ending != NOT_FINITE) or cusped:
+                # The likelihood has a kink in the mean at every return: search the mean, climb in all else.
+                for _ in range(KINK_ROUNDS):
+                    trial[:] = point
+                    ending = climb(
+                        layout, returns, slopes, terms, measure, backcast, initial, True, mixing, logs, shifts,
+                        normals, bounds, reach, tolerance, max_evaluations, trial, point, score, information, memo,
+                    )  # fmt: skip
+                    evaluations += memo[EVALUATIONS]
+                    if ending != CONVERGED:
+                        break
+                    before = memo[LIKELIHOOD]
+                    for j in range(layout[MEAN]):
+                        deviation = (math.exp(0.5 * scale) if j == 0 else 1.0) / math.sqrt(days)
+                        centre = point[j]
+                        for probe in KINK_PROBES:
+                            trial[:] = point
+                            trial[j] = centre + probe * deviation
+                            to_natural(mixing, logs, shifts, trial, theta)
+                            value = likelihood(
+                                layout, returns, slopes, terms, measure, theta, backcast, initial,
+                                path, sensitivity, trial_score, nothing, nothing,
+                            )  # fmt: skip
+                            evaluations += 1.0
+                            if value > memo[LIKELIHOOD]:
+                                memo[LIKELIHOOD] = value
+                                point[j] = trial[j]
+                    if memo[LIKELIHOOD] < before + 1e-4:
+                        break
+            found[problem] = trial if ending == NOT_FINITE else point
+            facts[problem, 0], facts[problem, 1] = memo[LIKELIHOOD], memo[GAIN]
+            facts[problem, 2], facts[problem, 3] = evaluations, backcast
+            endings[problem] = ending
