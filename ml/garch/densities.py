@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml.garch.jit import kernel
+from ml.garch.small import clear
 from ml.garch.special import digamma, trigamma
 
 Floats = NDArray[np.float64]
@@ -60,7 +61,7 @@ def log_density(density: int, shape: Floats, fixed: Floats, z: float, slopes: Fl
     """log f(z); `slopes` (3,) becomes its derivatives by z, nu and lambda."""
     if density == NORMAL:
         slopes[0] = -z
-        return fixed[0] - 0.5 * z * z
+        return float(fixed[0] - 0.5 * z * z)
     nu = fixed[8]
     power, inverse = 0.5 * (nu + 1.0), 1.0 / (nu - 2.0)
     if density == STUDENT:
@@ -68,7 +69,7 @@ def log_density(density: int, shape: Floats, fixed: Floats, z: float, slopes: Fl
         log_term = math.log1p(u)
         slopes[0] = -2.0 * power * z * inverse / (1.0 + u)
         slopes[1] = fixed[1] - 0.5 * log_term + power * inverse * u / (1.0 + u)
-        return fixed[0] - power * log_term
+        return float(fixed[0] - power * log_term)
     skew = shape[1]
     a, b = fixed[2], fixed[5]
     top = b * z + a
@@ -85,13 +86,13 @@ def log_density(density: int, shape: Floats, fixed: Floats, z: float, slopes: Fl
         fixed[6] / b + fixed[1] - 0.5 * log_term - pull * (2.0 * w * w_nu * inverse - u * inverse)
     )
     slopes[2] = fixed[7] / b - pull * 2.0 * w * w_skew * inverse
-    return math.log(b) + fixed[0] - power * log_term
+    return float(math.log(b) + fixed[0] - power * log_term)
 
 
 @kernel
 def expected_information(density: int, shape: Floats, fixed: Floats, information: Floats) -> None:
     """(4, 4) mean outer product, under the density, of the scores by log variance, by place / sigma, by nu and by lambda."""
-    information[:, :] = 0.0
+    clear(information)
     if density == NORMAL:
         information[0, 0], information[1, 1] = 0.5, 1.0
         return

@@ -30,6 +30,7 @@ from ml.garch.ascent import (
 from ml.garch.jit import kernel
 from ml.garch.lanes import INPUTS, STATE, advance_garch, advance_gjr
 from ml.garch.simd import LANES
+from ml.garch.small import assign
 from ml.garch.special import digamma, trigamma
 
 Floats = NDArray[np.float64]
@@ -72,6 +73,7 @@ def lane_result(
     state: Floats,
     inputs: Floats,
     lane: int,
+    width: int,
     days: int,
     tied: bool,
     free_mean: bool,
@@ -79,23 +81,23 @@ def lane_result(
     information: Floats,
 ) -> float:
     """Log likelihood of one lane, and its score (k,) and expected information (k, k) in the engine's coordinates."""
-    omega, beta_row = inputs[LANES + lane], 5
-    nu = inputs[6 * LANES + lane] - 1.0
+    omega = inputs[width + lane]
+    nu = inputs[6 * width + lane] - 1.0
     g = np.empty(6)
     full = np.empty((6, 6))
     per_h = nu / (2.0 * (nu + 3.0))
     cross = 3.0 / ((nu + 1.0) * (nu - 2.0) * (nu + 3.0))
     place = 11
     for i in range(5):
-        g[i] = state[(6 + i) * LANES + lane]
-        full[i, 5] = full[5, i] = cross * state[(26 + i) * LANES + lane]
+        g[i] = state[(6 + i) * width + lane]
+        full[i, 5] = full[5, i] = cross * state[(26 + i) * width + lane]
         for j in range(i, 5):
-            full[i, j] = full[j, i] = per_h * state[place * LANES + lane]
+            full[i, j] = full[j, i] = per_h * state[place * width + lane]
             place += 1
-    g[0] += (nu + 1.0) / (nu - 2.0) * state[32 * LANES + lane]
-    full[0, 0] += (nu + 1.0) * nu / ((nu - 2.0) * (nu + 3.0)) * state[31 * LANES + lane]
-    log_h = state[34 * LANES + lane] * math.log(2.0) + math.log(state[35 * LANES + lane])
-    log_q = state[36 * LANES + lane] * math.log(2.0) + math.log(state[37 * LANES + lane])
+    g[0] += (nu + 1.0) / (nu - 2.0) * state[32 * width + lane]
+    full[0, 0] += (nu + 1.0) * nu / ((nu - 2.0) * (nu + 3.0)) * state[31 * width + lane]
+    log_h = state[34 * width + lane] * math.log(2.0) + math.log(state[35 * width + lane])
+    log_q = state[36 * width + lane] * math.log(2.0) + math.log(state[37 * width + lane])
     constant = (
         math.lgamma(0.5 * (nu + 1.0)) - math.lgamma(0.5 * nu) - 0.5 * math.log(math.pi * (nu - 2.0))
     )
@@ -103,7 +105,7 @@ def lane_result(
     g[5] = (
         days * slope
         - 0.5 * (log_q - log_h)
-        + 0.5 * (nu + 1.0) / (nu - 2.0) * state[33 * LANES + lane]
+        + 0.5 * (nu + 1.0) / (nu - 2.0) * state[33 * width + lane]
     )
     full[5, 5] = days * (
         0.25 * (trigamma(0.5 * nu) - trigamma(0.5 * (nu + 1.0)))
@@ -128,8 +130,9 @@ def lane_result(
     g[5] *= nu - NU_FLOOR
     if not free_mean:
         g[0] = 0.0
-        full[0, :] = 0.0
-        full[:, 0] = 0.0
+        for column in range(6):
+            full[0, column] = 0.0
+            full[column, 0] = 0.0
         full[0, 0] = 1.0
     size = len(score)
     for i in range(size):
@@ -137,7 +140,7 @@ def lane_result(
         score[i] = g[source]
         for j in range(size):
             information[i, j] = full[source, j if not tied or j < 3 else j + 1]
-    return days * constant + 0.5 * nu * log_h - 0.5 * (nu + 1.0) * log_q
+    return float(days * constant + 0.5 * nu * log_h - 0.5 * (nu + 1.0) * log_q)
 
 
 @kernel
@@ -176,8 +179,8 @@ def to_natural(point: Floats, scale: float, tied: bool, natural: Floats) -> None
 
 
 @kernel
-def _load_series(
-    values: Floats, offset: int, days: int, series: Floats, lane: int, facts: Floats
+def load_series(
+    values: Floats, offset: int, days: int, series: Floats, lane: int, width: int, facts: Floats
 ) -> None:
     """Copy a window into its lane at unit variance; facts become (scale, mean, backcast) with the last two scaled."""
     total, squares = 0.0, 0.0
@@ -196,36 +199,36 @@ def _load_series(
         weight *= 0.94
     inverse = 1.0 / scale
     for t in range(days):
-        series[LANES * t + lane] = values[offset + t] * inverse
+        series[width * t + lane] = values[offset + t] * inverse
     facts[0] = scale
     facts[1] = mean * inverse
     facts[2] = backcast / weights * inverse * inverse
 
 
 @kernel
-def _set_inputs(
-    point: Floats, tied: bool, inputs: Floats, state: Floats, lane: int, backcast: float
+def set_inputs(
+    point: Floats, tied: bool, inputs: Floats, state: Floats, lane: int, width: int, backcast: float
 ) -> None:
     """Parameters of a lane and its state before the first day."""
     place = 3 if tied else 4
     omega, a, b = math.exp(point[1]), point[2], point[2] if tied else point[3]
     persistence, nu = point[place], NU_FLOOR + math.exp(point[place + 1])
     inputs[lane] = point[0]
-    inputs[LANES + lane] = omega
-    inputs[2 * LANES + lane] = a
-    inputs[3 * LANES + lane] = b
-    inputs[4 * LANES + lane] = persistence - 0.5 * (a + b)
-    inputs[5 * LANES + lane] = 1.0 / (nu - 2.0)
-    inputs[6 * LANES + lane] = nu + 1.0
+    inputs[width + lane] = omega
+    inputs[2 * width + lane] = a
+    inputs[3 * width + lane] = b
+    inputs[4 * width + lane] = persistence - 0.5 * (a + b)
+    inputs[5 * width + lane] = 1.0 / (nu - 2.0)
+    inputs[6 * width + lane] = nu + 1.0
     for row in range(STATE):
-        state[row * LANES + lane] = 0.0
+        state[row * width + lane] = 0.0
     state[lane] = omega + persistence * backcast
-    state[2 * LANES + lane] = 1.0
-    state[3 * LANES + lane] = backcast if tied else 0.5 * backcast
-    state[4 * LANES + lane] = 0.5 * backcast
-    state[5 * LANES + lane] = backcast
-    state[35 * LANES + lane] = 1.0
-    state[37 * LANES + lane] = 1.0
+    state[2 * width + lane] = 1.0
+    state[3 * width + lane] = backcast if tied else 0.5 * backcast
+    state[4 * width + lane] = 0.5 * backcast
+    state[5 * width + lane] = backcast
+    state[35 * width + lane] = 1.0
+    state[37 * width + lane] = 1.0
 
 
 @kernel
@@ -270,7 +273,7 @@ def fit_chains(
     previous = np.empty(NATURAL)
     for lane in range(LANES):
         benign = np.array([0.0, -3.0, 0.05, 0.05, 0.9, 1.0])
-        _set_inputs(benign, False, inputs, state, lane, 1.0)
+        set_inputs(benign, False, inputs, state, lane, LANES, 1.0)
     fresh = np.ones(LANES, np.bool_)
     while True:
         for lane in range(LANES):
@@ -294,11 +297,13 @@ def fit_chains(
                 next_chain += 1
                 running += 1
             problem_of[lane] = problem
-            _load_series(values, offsets[problem], lengths[problem], series, lane, facts[lane])
+            load_series(
+                values, offsets[problem], lengths[problem], series, lane, LANES, facts[lane]
+            )
             if np.isnan(starts[problem, 0]):
-                previous[:] = found[problem - 1]
+                assign(previous, found[problem - 1])
             else:
-                previous[:] = starts[problem]
+                assign(previous, starts[problem])
             if not free_mean:
                 previous[0] = 0.0
             to_coordinates(previous, facts[lane, 0], tied, trials[lane])
@@ -307,8 +312,8 @@ def fit_chains(
             return
         for lane in range(LANES):
             if chain_of[lane] >= 0:
-                _set_inputs(trials[lane], tied, inputs, state, lane, facts[lane, 2])
-        position = 0
+                set_inputs(trials[lane], tied, inputs, state, lane, LANES, facts[lane, 2])
+        position = longest - longest  # not a constant: it would compile the pass twice
         while True:
             stop = longest + 1
             for lane in range(LANES):
@@ -326,7 +331,15 @@ def fit_chains(
                 if chain_of[lane] < 0 or lengths[problem] != stop:
                     continue
                 likelihood = lane_result(
-                    state, inputs, lane, stop, tied, free_mean, trial_score, trial_information
+                    state,
+                    inputs,
+                    lane,
+                    LANES,
+                    stop,
+                    tied,
+                    free_mean,
+                    trial_score,
+                    trial_information,
                 )
                 ending = advance(
                     likelihood, trial_score, trial_information, points[lane], scores[lane],
@@ -336,7 +349,7 @@ def fit_chains(
                 if ending == RUNNING:
                     continue
                 if ending == NOT_FINITE:
-                    points[lane] = trials[lane]
+                    assign(points[lane], trials[lane])
                 to_natural(points[lane], facts[lane, 0], tied, found[problem])
                 facts_found[problem, 0] = memos[lane, LIKELIHOOD] - stop * math.log(facts[lane, 0])
                 facts_found[problem, 1] = memos[lane, GAIN]

@@ -35,6 +35,7 @@ from ml.garch.densities import CONSTANTS, constants, expected_information, log_d
 from ml.garch.jit import kernel
 from ml.garch.paths import APARCH, EGARCH, variance_path
 from ml.garch.quadratic import cholesky, solve_cholesky
+from ml.garch.small import assign, clear, congruence, variance_of
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -81,7 +82,9 @@ def likelihood(
         for j in range(mean):
             residuals[t] += slopes[t, j] * theta[j]
     if initial == SAMPLE_BACKCAST:
-        backcast = (residuals * residuals).mean()
+        backcast = 0.0
+        for t in range(days):
+            backcast += residuals[t] * residuals[t] / days
     variance_path(
         layout[VARIANCE],
         residuals,
@@ -102,8 +105,9 @@ def likelihood(
     constants(layout[DENSITY], shape, fixed)
     if len(information) > 0:
         expected_information(layout[DENSITY], shape, fixed, expected)
-    score[:] = 0.0
-    information[:, :] = 0.0
+    for j in range(size):
+        score[j] = 0.0
+    clear(information)
     own_score, to_u = np.zeros(size), np.zeros(size)
     total = 0.0
     for t in range(days):
@@ -163,13 +167,15 @@ def _follow_backcast(
     days = len(residuals)
     carry = theta[2] if variance == 0 else theta[3]
     weight = theta[1] + carry if variance == 0 else theta[1] + 0.5 * theta[2] + carry
-    for t in range(days + 1):
-        for j in range(mean):
-            moved = 2.0 * (residuals * slopes[:, j]).mean()
-            sensitivity[t, j] += weight * moved / math.exp(path[t])
-        weight *= carry
-        if weight < 1e-14:
-            return
+    for j in range(mean):
+        moved, left = 0.0, weight
+        for t in range(days):
+            moved += 2.0 * residuals[t] * slopes[t, j] / days
+        for t in range(days + 1):
+            sensitivity[t, j] += left * moved / math.exp(path[t])
+            left *= carry
+            if left < 1e-14:
+                break
 
 
 @kernel
@@ -206,7 +212,7 @@ def _measurement(
     score[moving + 4] = (u * u * weight - 1.0) / sigma
     if len(information) > 0:
         information[moving + 4, moving + 4] += 2.0 * weight
-    return -0.5 * math.log(2.0 * math.pi) - math.log(sigma) - 0.5 * u * u * weight
+    return float(-0.5 * math.log(2.0 * math.pi) - math.log(sigma) - 0.5 * u * u * weight)
 
 
 @kernel
@@ -271,14 +277,18 @@ def chain_rule(
 ) -> None:
     """Score and information by the coordinates instead of theta, in place."""
     size = len(point)
+    turned, moved = np.empty(size), np.empty((size, size))
     for j in range(size):
         factor = math.exp(point[j]) if logs[j] > 0.0 else 1.0
         for i in range(size):
             work[i, j] = mixing[i, j] * factor
-    moved = work.T @ information @ work
-    turned = work.T @ score
-    information[:, :] = moved
-    score[:] = turned
+    congruence(work, information, moved)
+    for j in range(size):
+        turned[j] = 0.0
+        for i in range(size):
+            turned[j] += work[i, j] * score[i]
+            information[i, j] = moved[i, j]
+    assign(score, turned)
 
 
 @kernel
@@ -325,8 +335,9 @@ def climb(
         if hold_mean:
             for j in range(mean):
                 trial_score[j] = 0.0
-                trial_information[j, :] = 0.0
-                trial_information[:, j] = 0.0
+                for i in range(size):
+                    trial_information[i, j] = 0.0
+                    trial_information[j, i] = 0.0
                 trial_information[j, j] = 1.0
         ending = advance(
             value, trial_score, trial_information, point, score, information, trial, memo,
@@ -367,6 +378,7 @@ def fit_windows(
     log likelihood, gain left, evaluations, backcast, and `endings` (P,).
     """
     size = starts.shape[2]
+    free, held = layout[MEAN] < 0, layout[MEAN] >= 0  # constants would compile the climb twice
     kinked = layout[MEAN] > 0 and (layout[VARIANCE] == EGARCH or layout[VARIANCE] == APARCH)
     nothing = np.zeros((0, size))
     point, score, information = np.zeros(size), np.zeros(size), np.zeros((size, size))
@@ -388,11 +400,14 @@ def fit_windows(
                 layout, values, all_terms, all_measure, offsets[problem], lengths[problem],
                 returns, slopes, terms, measure,
             )  # fmt: skip
-            scale = math.log(max(((returns - returns.mean()) ** 2).mean(), 1e-300))
+            scale = math.log(max(variance_of(returns), 1e-300))
             for row in range(len(limits)):
                 bounds[row] = limits[row] + limit_scales[row] * scale
             best, evaluations = -np.inf, 0.0
-            trial[:] = found[problem - 1] if np.isnan(starts[problem, 0, 0]) else starts[problem, 0]
+            if np.isnan(starts[problem, 0, 0]):
+                assign(trial, found[problem - 1])
+            else:
+                assign(trial, starts[problem, 0])
             if starts.shape[1] > 1:
                 for number in range(starts.shape[1]):
                     if np.isnan(starts[problem, number, 0]):
@@ -405,9 +420,9 @@ def fit_windows(
                     evaluations += 1.0
                     if value > best:
                         best = value
-                        trial[:] = starts[problem, number]
+                        assign(trial, starts[problem, number])
             ending = climb(
-                layout, returns, slopes, terms, measure, backcast, initial, False, mixing, logs, shifts, normals, bounds,
+                layout, returns, slopes, terms, measure, backcast, initial, free, mixing, logs, shifts, normals, bounds,
                 reach, tolerance, min(max_evaluations, KINK_PATIENCE) if kinked else max_evaluations,
                 trial, point, score, information, memo,
             )  # fmt: skip
@@ -416,9 +431,9 @@ def fit_windows(
             if (kinked and ending != CONVERGED and ending != NOT_FINITE) or cusped:
                 # The likelihood has a kink in the mean at every return: search the mean, climb in all else.
                 for _ in range(KINK_ROUNDS):
-                    trial[:] = point
+                    assign(trial, point)
                     ending = climb(
-                        layout, returns, slopes, terms, measure, backcast, initial, True, mixing, logs, shifts,
+                        layout, returns, slopes, terms, measure, backcast, initial, held, mixing, logs, shifts,
                         normals, bounds, reach, tolerance, max_evaluations, trial, point, score, information, memo,
                     )  # fmt: skip
                     evaluations += memo[EVALUATIONS]
@@ -429,7 +444,7 @@ def fit_windows(
                         deviation = (math.exp(0.5 * scale) if j == 0 else 1.0) / math.sqrt(days)
                         centre = point[j]
                         for probe in KINK_PROBES:
-                            trial[:] = point
+                            assign(trial, point)
                             trial[j] = centre + probe * deviation
                             to_natural(mixing, logs, shifts, trial, theta)
                             value = likelihood(
@@ -442,7 +457,10 @@ def fit_windows(
                                 point[j] = trial[j]
                     if memo[LIKELIHOOD] < before + 1e-4:
                         break
-            found[problem] = trial if ending == NOT_FINITE else point
+            if ending == NOT_FINITE:
+                assign(found[problem], trial)
+            else:
+                assign(found[problem], point)
             facts[problem, 0], facts[problem, 1] = memo[LIKELIHOOD], memo[GAIN]
             facts[problem, 2], facts[problem, 3] = evaluations, backcast
             endings[problem] = ending

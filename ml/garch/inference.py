@@ -36,6 +36,7 @@ from ml.garch.generic import (
 from ml.garch.jit import kernel
 from ml.garch.paths import APARCH, EGARCH
 from ml.garch.quadratic import cholesky, solve_cholesky
+from ml.garch.small import assign, clear, congruence, variance_of
 from ml.garch.windows import Windows
 
 Floats = NDArray[np.float64]
@@ -115,6 +116,8 @@ def _curvatures(
     moved, jacobian = np.zeros(size), np.zeros((size, size))
     hessian, outer = np.zeros((size, size)), np.zeros((size, size))
     nothing, wall = np.zeros((0, size)), np.zeros((size, size))
+    products, inverse = np.zeros((size, size)), np.zeros((size, size))
+    widths = np.zeros(size)
     kinked = layout[VARIANCE] == EGARCH or layout[VARIANCE] == APARCH
     for chain in range(len(chain_first)):
         for problem in range(chain_first[chain], chain_stop[chain]):
@@ -136,16 +139,20 @@ def _curvatures(
             chain_rule(mixing, logs, points[problem], score, information, jacobian)
             if not math.isfinite(value):
                 continue
-            scale = math.log(max(((returns - returns.mean()) ** 2).mean(), 1e-300))
-            scores = daily @ jacobian
-            outer[:, :] = scores.T @ scores
-            widths = np.empty(size)
+            scale = math.log(max(variance_of(returns), 1e-300))
+            for i in range(size):
+                for j in range(i + 1):
+                    products[i, j] = 0.0
+                    for t in range(days):
+                        products[i, j] += daily[t, i] * daily[t, j]
+                    products[j, i] = products[i, j]
+            congruence(jacobian, products, outer)
             for i in range(size):
                 widths[i] = 1.0 / math.sqrt(max(information[i, i], 1e-300))
             for i in range(size):
                 step = widths[i] * (KINK_STEP if kinked and i < layout[MEAN] else STEP)
                 for sign in (1.0, -1.0):
-                    moved[:] = points[problem]
+                    assign(moved, points[problem])
                     moved[i] += sign * step
                     to_natural(mixing, logs, shifts, moved, theta)
                     likelihood(
@@ -159,7 +166,7 @@ def _curvatures(
                         factor = math.exp(moved[j]) if logs[j] > 0.0 else 1.0
                         change = -sign * total * factor / (2.0 * step) * widths[i] * widths[j]
                         hessian[i, j] = change if sign > 0.0 else hessian[i, j] + change
-            wall[:, :] = 0.0
+            clear(wall)
             for row in range(len(limits)):
                 slack = -limits[row] - limit_scales[row] * scale
                 length = 0.0
@@ -181,38 +188,44 @@ def _curvatures(
             for i in range(size):
                 for j in range(size):
                     outer[i, j] *= widths[i] * widths[j]
-            curvature = 0.5 * (hessian + hessian.T) + wall
-            inverse, fine = _inverse(curvature)
-            if not fine:
-                continue
-            definite[problem] = True
-            outer_inverse, outer_fine = _inverse(outer + wall)
-            to_theta = jacobian.copy()
             for i in range(size):
                 for j in range(size):
-                    to_theta[i, j] *= widths[j]
-            _deviations(to_theta, inverse @ outer @ inverse, found[0, problem])
-            _deviations(to_theta, inverse, found[1, problem])
-            if outer_fine:
-                _deviations(to_theta, outer_inverse, found[2, problem])
+                    products[i, j] = 0.5 * (hessian[i, j] + hessian[j, i]) + wall[i, j]
+                    jacobian[i, j] *= widths[j]
+            if not _invert(products, inverse):
+                continue
+            definite[problem] = True
+            congruence(inverse, outer, products)
+            _deviations(jacobian, products, found[0, problem])
+            _deviations(jacobian, inverse, found[1, problem])
+            for i in range(size):
+                for j in range(size):
+                    outer[i, j] += wall[i, j]
+            if _invert(outer, inverse):
+                _deviations(jacobian, inverse, found[2, problem])
 
 
 @kernel
-def _inverse(matrix: Floats) -> tuple[Floats, bool]:
+def _invert(matrix: Floats, inverse: Floats) -> bool:
+    """Write the inverse of a positive definite matrix, which is destroyed; False when it is not."""
     size = len(matrix)
-    lower, inverse = matrix.copy(), np.eye(size)
-    if not cholesky(lower, size):
-        return inverse, False
+    if not cholesky(matrix, size):
+        return False
     for i in range(size):
-        solve_cholesky(lower, inverse[i], size)
-    return inverse, True
+        for j in range(size):
+            inverse[i, j] = 1.0 if i == j else 0.0
+        solve_cholesky(matrix, inverse[i], size)
+    return True
 
 
 @kernel
 def _deviations(to_theta: Floats, covariance: Floats, found: Floats) -> None:
-    natural = to_theta @ covariance @ to_theta.T
-    for i in range(len(found)):
-        free = 0.0
-        for j in range(len(found)):
+    """Standard deviations of natural parameters; 0 where a bound leaves no variance."""
+    size = len(found)
+    for i in range(size):
+        variance, free = 0.0, 0.0
+        for j in range(size):
             free += to_theta[i, j] ** 2
-        found[i] = math.sqrt(natural[i, i]) if natural[i, i] > _NONE * free else 0.0
+            for k in range(size):
+                variance += to_theta[i, j] * covariance[j, k] * to_theta[i, k]
+        found[i] = math.sqrt(variance) if variance > _NONE * free else 0.0

@@ -1,7 +1,7 @@
 r"""One pass over eight series at once: log likelihood, score and information of GARCH-t and GJR-t.
 
-In: returns laid out with a lane a series, and each lane's parameters. Out: sums from which `lane_result` makes the
-likelihood, its gradient and the expected information. Never: iterating; `ml.garch.engine` decides the next point.
+In: returns laid out with a lane a series, and each lane's parameters. Out: sums from which `ml.garch.fast` makes the
+likelihood, its gradient and the expected information. Never: iterating; `ml.garch.ascent` decides the next point.
 
 With :math:`e_t = y_t - \mu`, :math:`a = \alpha`, :math:`b = \alpha + \gamma` (GARCH: a = b) and :math:`q = e^2 / (\nu - 2)`:
 
@@ -18,7 +18,6 @@ Fiorentini, Sentana and Calzolari (2003), Journal of Business and Economic Stati
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,6 @@ from numpy.typing import NDArray
 
 from ml.garch.jit import kernel
 from ml.garch.simd import LANES, exponent, load, mantissa, splat, store, where_negative
-from ml.garch.special import digamma, trigamma
 
 Floats = NDArray[np.float64]
 

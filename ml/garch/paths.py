@@ -172,7 +172,7 @@ def _component(
     q = omega + rho * backcast
     h = q
     trend[mean], trend[mean + 1] = 1.0, backcast
-    total[:] = trend
+    total[mean], total[mean + 1] = 1.0, backcast
     for t in range(days + 1):
         path[t] = math.log(h)
         for j in range(size):
@@ -229,7 +229,10 @@ def _figarch(
     omega, beta = theta[0], theta[3]
     weights = np.empty((4, TRUNCATION))
     figarch_weights(theta[1], theta[2], beta, weights)
-    tails = weights.sum(axis=1) * backcast
+    tails = np.zeros(4)
+    for row in range(4):
+        for i in range(TRUNCATION):
+            tails[row] += weights[row, i] * backcast
     # Newest first, so that the convolution walks both arrays forward.
     squares, pushes = np.empty(days), np.empty((mean, days))
     for t in range(days):

@@ -7,12 +7,14 @@ LLVM does not turn a loop over lanes into registers that live through a time loo
 a type of its own says it outright: `<8 x double>` is one AVX-512 register, two of AVX2 or four of NEON.
 """
 
+# mypy: disable-error-code="no-untyped-call,untyped-decorator,no-untyped-def"
+
 from __future__ import annotations
 
 import operator
 from typing import Any
 
-from llvmlite import ir
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba.core import cgutils, types
 from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
@@ -24,7 +26,7 @@ _FLAGS = ("nsz", "arcp", "contract", "reassoc")
 """Reassociation and fused multiply-add, but NaN and infinity stay what they are: a diverged lane must be seen."""
 
 
-class LaneType(types.Type):  # type: ignore[misc]  # numba has no type hints
+class LaneType(types.Type):
     """The type of a vector of `LANES` doubles in a kernel."""
 
     def __init__(self) -> None:
@@ -35,14 +37,14 @@ lane = LaneType()
 
 
 @register_model(LaneType)
-class _LaneModel(models.PrimitiveModel):  # type: ignore[misc]
+class _LaneModel(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Any) -> None:
         super().__init__(manager, kind, _DOUBLES)
 
 
 def _define(symbol: Any, instruction: str) -> None:
     @infer_global(symbol)
-    class _Template(ConcreteTemplate):  # type: ignore[misc]
+    class _Template(ConcreteTemplate):
         cases = [signature(lane, lane, lane)]  # noqa: RUF012
 
     @lower_builtin(symbol, lane, lane)
@@ -59,12 +61,17 @@ for _symbol, _instruction in (
     _define(_symbol, _instruction)
 
 
+def _vector(generator: Any) -> Any:
+    """An intrinsic, without a Python signature: kernels alone call it."""
+    return intrinsic(generator)
+
+
 def _pointer(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
     data = cgutils.create_struct_proxy(kind)(context, builder, value=array).data
     return builder.bitcast(builder.gep(data, [index]), _DOUBLES.as_pointer())
 
 
-@intrinsic
+@_vector
 def load(typing: Any, array: Any, index: Any) -> Any:
     """Elements index .. index + 7 of a contiguous float64 array."""
 
@@ -76,7 +83,7 @@ def load(typing: Any, array: Any, index: Any) -> Any:
     return lane(array, types.intp), generate
 
 
-@intrinsic
+@_vector
 def store(typing: Any, array: Any, index: Any, value: Any) -> Any:
     """Write the lanes to elements index .. index + 7."""
 
@@ -88,7 +95,7 @@ def store(typing: Any, array: Any, index: Any, value: Any) -> Any:
     return types.void(array, types.intp, lane), generate
 
 
-@intrinsic
+@_vector
 def splat(typing: Any, value: Any) -> Any:
     """The same double in every lane."""
 
@@ -102,7 +109,7 @@ def splat(typing: Any, value: Any) -> Any:
     return lane(types.float64), generate
 
 
-@intrinsic
+@_vector
 def where_negative(typing: Any, value: Any, negative: Any, otherwise: Any) -> Any:
     """Per lane: `negative` where value < 0, else `otherwise`."""
 
@@ -120,7 +127,7 @@ def _bits(pattern: int) -> Any:
     return ir.Constant(_BITS, [pattern] * LANES)
 
 
-@intrinsic
+@_vector
 def exponent(typing: Any, value: Any) -> Any:
     """Per lane: k of value = m * 2**k with 1 <= m < 2, for positive normal numbers."""
 
@@ -131,7 +138,7 @@ def exponent(typing: Any, value: Any) -> Any:
     return lane(lane), generate
 
 
-@intrinsic
+@_vector
 def mantissa(typing: Any, value: Any) -> Any:
     """Per lane: m of value = m * 2**k with 1 <= m < 2, for positive normal numbers."""
 

@@ -15,6 +15,7 @@ A fit is converged when
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -199,7 +200,7 @@ def _replaced(
 ) -> Judged:
     """`old` with some windows taken from `new`."""
 
-    def merged(ours: NDArray[np.generic], theirs: NDArray[np.generic]) -> NDArray[np.generic]:
+    def merged(ours: NDArray[Any], theirs: NDArray[Any]) -> NDArray[Any]:
         taken = ours.copy()
         taken[places] = theirs[rows]
         return taken
@@ -213,9 +214,9 @@ def _replaced(
         for name in ("robust", "hessian", "outer", "definite", "binding")
     }
     return Judged(
-        Fits(old.fits.specification, **fits),  # type: ignore[arg-type]
-        StandardErrors(**errors),  # type: ignore[arg-type]
+        Fits(old.fits.specification, **fits),
+        StandardErrors(**errors),
         merged(old.verdicts, new.verdicts),
-        merged(old.persistence, new.persistence),  # type: ignore[arg-type]
+        merged(old.persistence, new.persistence),
         old.attempts,
     )
