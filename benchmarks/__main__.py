@@ -18,6 +18,7 @@ from rich.table import Table
 BENCHMARKS = {
     "line": "the main job, end to end: wall time, peak memory, time per step, leaderboard",
     "har": "walk-forward HARX-cal fits against statsmodels OLS, equal forecasts",
+    "garch": "GARCH-t and GJR-t fits against arch, cold and walk-forward, at equal likelihood",
     "attention": "attention kernels against the plain reference, equal values",
 }
 

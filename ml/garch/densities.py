@@ -1,6 +1,6 @@
 r"""Innovation densities of unit variance: log density, its derivatives, and the expected information of scale, place and shape.
 
-In: a standardised residual z and shape parameters. Out: numbers for `ml.garch.generic`. Never: a density whose variance is not 1.
+In: a standardised residual z and shape parameters. Out: numbers for `ml.garch.likelihood`. Never: a density whose variance is not 1.
 
 | code | density | shape | source |
 |---|---|---|---|

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml.garch import fast, generic
+from ml.garch.likelihood import EWMA_BACKCAST, SAMPLE_BACKCAST
 from ml.garch.specification import Specification
 from ml.garch.windows import Windows
 
@@ -25,6 +26,7 @@ Engine = Literal["auto", "fast", "generic"]
 TOLERANCE = 1e-4
 """Log likelihood units that one more step may promise when the climb ends."""
 MAX_EVALUATIONS = 300
+FAST_ORDER = ("mu", "omega", "alpha", "gamma", "beta", "nu")
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def fit(
         )
     if engine == "fast":
         return _fit_fast(specification, windows, starts[:, 0], tolerance, max_evaluations, threads)
-    mode = generic.EWMA_BACKCAST if initial == "ewma" else generic.SAMPLE_BACKCAST
+    mode = EWMA_BACKCAST if initial == "ewma" else SAMPLE_BACKCAST
     return _fit_generic(specification, windows, starts, mode, tolerance, max_evaluations, threads)
 
 
@@ -126,6 +128,14 @@ def over_chains(run: Callable[[Ints, Ints], None], windows: Windows, threads: in
             job.result()
 
 
+def fast_parameters(specification: Specification, parameters: Floats) -> Floats:
+    """(P, k) natural parameters -> (P, 6) in the order of the fast engine, 0 for what the member lacks, rows of NaN kept."""
+    natural = np.zeros((len(parameters), fast.NATURAL))
+    natural[:, [FAST_ORDER.index(name) for name in specification.parameters]] = parameters
+    natural[np.isnan(parameters[:, 0])] = np.nan
+    return natural
+
+
 def _check(specification: Specification, windows: Windows) -> None:
     columns = 0 if windows.terms is None else windows.terms.shape[1]
     if columns != len(specification.terms):
@@ -159,11 +169,7 @@ def _fit_fast(
     threads: int,
 ) -> Fits:
     tied, free_mean = specification.variance == "garch", specification.mean == "constant"
-    names = ("mu", "omega", "alpha", "gamma", "beta", "nu")
-    columns = [names.index(name) for name in specification.parameters]
-    natural = np.zeros((len(windows), fast.NATURAL))
-    natural[:, columns] = starts
-    natural[np.isnan(starts[:, 0])] = np.nan
+    natural = fast_parameters(specification, starts)
     found, facts = np.full(natural.shape, np.nan), np.full((len(windows), 3), np.nan)
     endings = np.zeros(len(windows), dtype=np.int64)
     normals, limits, reach = fast.bounds_of(tied)
@@ -175,6 +181,7 @@ def _fit_fast(
         )  # fmt: skip
 
     over_chains(run, windows, threads)
+    columns = [FAST_ORDER.index(name) for name in specification.parameters]
     return Fits(
         specification,
         found[:, columns],

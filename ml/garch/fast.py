@@ -180,13 +180,20 @@ def to_natural(point: Floats, scale: float, tied: bool, natural: Floats) -> None
 
 @kernel
 def load_series(
-    values: Floats, offset: int, days: int, series: Floats, lane: int, width: int, facts: Floats
+    values: Floats,
+    offset: int,
+    days: int,
+    series: Floats,
+    lane: int,
+    width: int,
+    free_mean: bool,
+    facts: Floats,
 ) -> None:
     """Copy a window into its lane at unit variance; facts become (scale, mean, backcast) with the last two scaled."""
     total, squares = 0.0, 0.0
     for t in range(days):
         total += values[offset + t]
-    mean = total / days
+    mean = total / days if free_mean else 0.0
     for t in range(days):
         squares += (values[offset + t] - mean) ** 2
     scale = math.sqrt(squares / days)
@@ -298,7 +305,14 @@ def fit_chains(
                 running += 1
             problem_of[lane] = problem
             load_series(
-                values, offsets[problem], lengths[problem], series, lane, LANES, facts[lane]
+                values,
+                offsets[problem],
+                lengths[problem],
+                series,
+                lane,
+                LANES,
+                free_mean,
+                facts[lane],
             )
             if np.isnan(starts[problem, 0]):
                 assign(previous, found[problem - 1])

@@ -26,8 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml.garch import densities
-from ml.garch.generic import prepare
 from ml.garch.jit import kernel
+from ml.garch.likelihood import prepare
 from ml.garch.paths import SQRT_2_OVER_PI, TRUNCATION, figarch_weights, variance_path
 from ml.garch.specification import Specification
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -25,6 +24,7 @@ from ml.baselines.ewma import (
 )
 from ml.calibration import Floats, PointFit, PointForecastModel
 from ml.forecasts import HORIZONS
+from ml.garch.coins import CoinData, joined, own_terms, term_scales, windows_of
 from ml.garch.forecasting import (
     GRID,
     Conditional,
@@ -36,7 +36,6 @@ from ml.garch.forecasting import (
 )
 from ml.garch.specification import Specification
 from ml.garch.verdicts import CONVERGED, Judged, fit_and_judge
-from ml.garch.windows import Windows
 from ml.panel import Panel
 
 MIN_OBSERVATIONS = 300
@@ -47,22 +46,6 @@ EWMA = -1.0
 DAYS = max(HORIZONS)
 TERM_CENTRES = {"fear_greed": 0.5}
 """A term is a column's absolute distance from its centre (0 where none is named here), over its mean in the window."""
-
-
-@dataclass(frozen=True)
-class CoinData:
-    """A coin's days of the window and after, gaps kept: returns in percent, realised variance in percent squared."""
-
-    returns: Floats  # (T,)
-    measure: Floats  # (T,), NaN where not needed
-    terms: Floats  # (T, X) raw columns
-
-    def known(self, specification: Specification) -> NDArray[np.bool_]:
-        """(T,): days that this member can use."""
-        known = np.isfinite(self.returns)
-        if specification.variance == "realized":
-            known &= np.isfinite(self.measure) & (self.measure > 0)
-        return known
 
 
 class GarchModel(PointForecastModel):
@@ -136,13 +119,13 @@ class GarchModel(PointForecastModel):
             else:
                 waiting.append(index)
                 verdicts[assets[index]] = []
-                tensors["term_scale"][index] = _term_scales(coin, columns)
+                tensors["term_scale"][index] = term_scales(coin, columns)
         for place, member in enumerate(chain):
             if not waiting:
                 break
             judged = fit_and_judge(
                 member,
-                _windows(member, columns, coins, tensors, waiting),
+                windows_of(member, columns, coins, tensors, waiting),
                 threads=os.cpu_count() or 1,
             )
             for row, index in enumerate(waiting):
@@ -184,7 +167,7 @@ class GarchModel(PointForecastModel):
                 tensors["returns"][index], tensors["measure"][index], tensors["terms"][index]
             )
             until = max(int(rows.max()) - trained, 0)
-            found = _filtered(chain, columns, tensors, index, _joined(stored, coin, until))
+            found = _filtered(chain, columns, tensors, index, joined(stored, coin, until))
             if found is not None:
                 variance[:, index] = _over_days(*found, rows - start)
         variance, reason = _with_ewma(panel, rows, variance, tensors["member"])
@@ -209,58 +192,6 @@ class GarchModel(PointForecastModel):
 def _offset(panel: Panel, day: str) -> int:
     """Row that a day has, or would have, in the panel."""
     return int((np.datetime64(day, "D") - panel.days[0]) / np.timedelta64(1, "D"))
-
-
-def _joined(stored: CoinData, later: CoinData, days: int) -> CoinData:
-    """The window and the first `days` days after it."""
-    return CoinData(
-        np.concatenate([stored.returns, later.returns[:days]]),
-        np.concatenate([stored.measure, later.measure[:days]]),
-        np.concatenate([stored.terms, later.terms[:days]]),
-    )
-
-
-def _term_scales(coin: CoinData, columns: tuple[str, ...]) -> Floats:
-    """(X,) mean of each term on days with a return; 1 where there is none."""
-    terms = coin.terms[np.isfinite(coin.returns)]
-    known = np.isfinite(terms)
-    total = np.where(known, terms, 0.0).sum(axis=0)
-    return np.where(total > 0, total / np.maximum(known.sum(axis=0), 1), 1.0)
-
-
-def _own_terms(
-    member: Specification,
-    columns: tuple[str, ...],
-    coin: CoinData,
-    scale: Floats,
-    known: NDArray[np.bool_],
-) -> Floats | None:
-    """(n, x) scaled terms of a member on its days; a missing value counts as the mean, 1."""
-    if not member.terms:
-        return None
-    places = [columns.index(name) for name in member.terms]
-    terms = coin.terms[known][:, places] / scale[places]
-    return np.where(np.isfinite(terms), terms, 1.0)
-
-
-def _windows(
-    member: Specification,
-    columns: tuple[str, ...],
-    coins: list[CoinData],
-    tensors: Mapping[str, NDArray[Any]],
-    places: list[int],
-) -> Windows:
-    series, terms, measure = [], [], []
-    for index in places:
-        coin = coins[index]
-        known = coin.known(member)
-        series.append(coin.returns[known])
-        own = _own_terms(member, columns, coin, tensors["term_scale"][index], known)
-        if own is not None:
-            terms.append(own)
-        if member.variance == "realized":
-            measure.append(coin.measure[known])
-    return Windows.separate(series, terms or None, measure or None)
 
 
 def _store(
@@ -301,7 +232,7 @@ def _conditional(
         tensors["parameters"][index, : len(member.parameters)],
         float(tensors["backcast"][index]),
         coin.returns[known],
-        _own_terms(member, columns, coin, tensors["term_scale"][index], known),
+        own_terms(member, columns, coin, tensors["term_scale"][index], known),
         coin.measure[known] if member.variance == "realized" else None,
     )
 

@@ -9,7 +9,7 @@ the sample) and :math:`\partial v_t / \partial\theta`. Never: fitting, or a look
 | GJR | :math:`h' = \omega + (\alpha + \gamma 1\{e < 0\}) e^2 + \beta h + \pi'x` | Glosten, Jagannathan, Runkle (1993) |
 | EGARCH | :math:`\log h' = \omega + \alpha(\lvert z\rvert - \sqrt{2/\pi}) + \gamma z + \beta \log h + \pi'x` | Nelson (1991) |
 | APARCH | :math:`\sigma'^{\delta} = \omega + \alpha(\lvert e\rvert - \gamma e)^\delta + \beta\sigma^\delta` | Ding, Granger, Engle (1993) |
-| REALIZED | :math:`\log h' = \omega + \beta\log h + \gamma\log x_0 + \pi'x` (measurement: `ml.garch.generic`) | Hansen, Huang, Shek (2012) |
+| REALIZED | :math:`\log h' = \omega + \beta\log h + \gamma\log x_0 + \pi'x` (measurement: `ml.garch.likelihood`) | Hansen, Huang, Shek (2012) |
 | COMPONENT | :math:`q' = \omega + \rho q + \phi(e^2 - h),\ h' = q' + \alpha(e^2 - q) + \beta(h - q)` | Engle and Lee (1999) |
 | FIGARCH | :math:`h' = \omega/(1-\beta) + \sum_{i<1000} \lambda_i(\phi, d, \beta) e_{t-i}^2` | Baillie, Bollerslev, Mikkelsen (1996) |
 
