@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,6 +89,46 @@ def fit(
         return _fit_fast(specification, windows, starts[:, 0], tolerance, max_evaluations, threads)
     mode = EWMA_BACKCAST if initial == "ewma" else SAMPLE_BACKCAST
     return _fit_generic(specification, windows, starts, mode, tolerance, max_evaluations, threads)
+
+
+def fit_from_all(
+    specification: Specification,
+    windows: Windows,
+    *,
+    tolerance: float = TOLERANCE,
+    max_evaluations: int = MAX_EVALUATIONS,
+    threads: int = 1,
+) -> Fits:
+    """Climb from every start of the member and keep the highest end: for windows that stand alone.
+
+    At 1,500 days GARCH-t and GJR-t end at one maximum from wherever they start; at 400 days some 3 % have several.
+    """
+    starts = cold_starts(specification, windows)
+    fits = [
+        fit(
+            specification,
+            windows,
+            starts[:, number],
+            tolerance=tolerance,
+            max_evaluations=max_evaluations,
+            threads=threads,
+        )
+        for number in range(starts.shape[1])
+    ]
+    best = np.argmax([np.nan_to_num(one.log_likelihood, nan=-np.inf) for one in fits], axis=0)
+    places = np.arange(len(windows))
+
+    def chosen(name: str) -> NDArray[Any]:
+        return np.asarray(np.stack([getattr(one, name) for one in fits])[best, places])
+
+    return Fits(
+        specification,
+        chosen("parameters"),
+        chosen("log_likelihood"),
+        chosen("gain"),
+        np.sum([one.evaluations for one in fits], axis=0),
+        chosen("endings"),
+    )
 
 
 def cold_starts(specification: Specification, windows: Windows, all_of_them: bool = True) -> Floats:

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml.garch.jit import kernel
-from ml.garch.simd import LANES, exponent, load, mantissa, splat, store, where_negative
+from ml.garch.simd import LANES, exponent, fma, load, mantissa, splat, store, where_negative
 
 Floats = NDArray[np.float64]
 
@@ -43,7 +43,8 @@ def _make_pass(tied: bool) -> Any:
         mu, omega = load(inputs, 0), load(inputs, LANES)
         a, b, beta = load(inputs, 2 * LANES), load(inputs, 3 * LANES), load(inputs, 4 * LANES)
         inverse, nu1 = load(inputs, 5 * LANES), load(inputs, 6 * LANES)
-        zero, one, half = splat(0.0), splat(1.0), splat(0.5)
+        zero, one, minus_half, minus_two = splat(0.0), splat(1.0), splat(-0.5), splat(-2.0)
+        half_nu1 = splat(0.5) * nu1
         h = load(state, 0)
         s0, s1, s2 = load(state, LANES), load(state, 2 * LANES), load(state, 3 * LANES)
         s3, s4 = load(state, 4 * LANES), load(state, 5 * LANES)
@@ -66,39 +67,40 @@ def _make_pass(tied: bool) -> Any:
             while t < block:
                 e = load(series, LANES * t) - mu
                 e2 = e * e
-                hq = h + e2 * inverse
+                hq = fma(e2, inverse, h)
                 product_h = product_h * h
                 product_q = product_q * hq
                 r = one / (h * hq)
                 inverse_h = r * hq
                 inverse_q = r * h
                 w = e2 * inverse * inverse_q
-                s = half * (nu1 * w - one)
+                s = fma(half_nu1, w, minus_half)
                 d0, d1, d2, d4 = s0 * inverse_h, s1 * inverse_h, s2 * inverse_h, s4 * inverse_h
                 inverses = inverses + inverse_h
-                direct = direct + e * inverse_q
+                direct = fma(e, inverse_q, direct)
                 weights = weights + w
-                g0, g1, g2, g4 = g0 + s * d0, g1 + s * d1, g2 + s * d2, g4 + s * d4
+                g0, g1, g2, g4 = fma(s, d0, g0), fma(s, d1, g1), fma(s, d2, g2), fma(s, d4, g4)
                 n0, n1, n2, n4 = n0 + d0, n1 + d1, n2 + d2, n4 + d4
-                i00, i01, i02, i04 = i00 + d0 * d0, i01 + d0 * d1, i02 + d0 * d2, i04 + d0 * d4
-                i11, i12, i14 = i11 + d1 * d1, i12 + d1 * d2, i14 + d1 * d4
-                i22, i24, i44 = i22 + d2 * d2, i24 + d2 * d4, i44 + d4 * d4
+                i00, i01, i02 = fma(d0, d0, i00), fma(d0, d1, i01), fma(d0, d2, i02)
+                i04, i11, i12 = fma(d0, d4, i04), fma(d1, d1, i11), fma(d1, d2, i12)
+                i14, i22, i24 = fma(d1, d4, i14), fma(d2, d2, i22), fma(d2, d4, i24)
+                i44 = fma(d4, d4, i44)
                 if tied:
                     c = a
-                    s2 = e2 + beta * s2
+                    s2 = fma(beta, s2, e2)
                 else:
                     c = where_negative(e, b, a)
                     d3 = s3 * inverse_h
-                    g3, n3 = g3 + s * d3, n3 + d3
-                    i03, i13, i23 = i03 + d0 * d3, i13 + d1 * d3, i23 + d2 * d3
-                    i33, i34 = i33 + d3 * d3, i34 + d3 * d4
-                    s2 = where_negative(e, zero, e2) + beta * s2
-                    s3 = where_negative(e, e2, zero) + beta * s3
+                    g3, n3 = fma(s, d3, g3), n3 + d3
+                    i03, i13, i23 = fma(d0, d3, i03), fma(d1, d3, i13), fma(d2, d3, i23)
+                    i33, i34 = fma(d3, d3, i33), fma(d3, d4, i34)
+                    s2 = fma(beta, s2, where_negative(e, zero, e2))
+                    s3 = fma(beta, s3, where_negative(e, e2, zero))
                 ce = c * e
-                s0 = beta * s0 - (ce + ce)
-                s1 = one + beta * s1
-                s4 = h + beta * s4
-                h = omega + ce * e + beta * h
+                s0 = fma(beta, s0, minus_two * ce)
+                s1 = fma(beta, s1, one)
+                s4 = fma(beta, s4, h)
+                h = fma(beta, h, fma(ce, e, omega))
                 t += 1
             exponents_h = exponents_h + exponent(product_h)
             product_h = mantissa(product_h)

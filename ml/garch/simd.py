@@ -22,8 +22,6 @@ from numba.extending import intrinsic, models, register_model
 
 LANES = 8
 _DOUBLES = ir.VectorType(ir.DoubleType(), LANES)
-_FLAGS = ("nsz", "arcp", "contract", "reassoc")
-"""Reassociation and fused multiply-add, but NaN and infinity stay what they are: a diverged lane must be seen."""
 
 
 class LaneType(types.Type):
@@ -49,7 +47,7 @@ def _define(symbol: Any, instruction: str) -> None:
 
     @lower_builtin(symbol, lane, lane)
     def _lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return getattr(builder, instruction)(*args, flags=_FLAGS)
+        return getattr(builder, instruction)(*args)
 
 
 for _symbol, _instruction in (
@@ -107,6 +105,22 @@ def splat(typing: Any, value: Any) -> Any:
         return builder.shuffle_vector(first, ir.Constant(_DOUBLES, ir.Undefined), mask)
 
     return lane(types.float64), generate
+
+
+@_vector
+def fma(typing: Any, left: Any, right: Any, added: Any) -> Any:
+    """left * right + added, rounded once.
+
+    Said outright, because letting LLVM contract products and sums as it likes would fuse a loop's body and its remainder
+    differently, and a lane would feel where a pass pauses for its neighbours.
+    """
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind = ir.FunctionType(_DOUBLES, [_DOUBLES] * 3)
+        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f64")
+        return builder.call(function, args)
+
+    return lane(lane, lane, lane), generate
 
 
 @_vector

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from ml.garch.ascent import CONVERGED as ENDED_WELL
 from ml.garch.ascent import ENDINGS
-from ml.garch.estimation import Fits, fit
+from ml.garch.estimation import Fits, fit, fit_from_all
 from ml.garch.inference import StandardErrors, standard_errors
 from ml.garch.specification import NU_FLOOR, Specification
 from ml.garch.windows import Windows
@@ -152,10 +152,15 @@ def fit_and_judge(
     tolerance: float = PUBLISHED_TOLERANCE,
     threads: int = 1,
 ) -> Judged:
-    """Fit, judge, and fit again from each of the member's other starts what did not converge."""
-    judged = judge(
-        fit(specification, windows, starts, tolerance=tolerance, threads=threads), windows, threads
-    )
+    """Fit, judge, and fit again with more patience, from each of the member's starts, what did not converge.
+
+    Windows that stand alone are climbed from every start in the first place, windows of a chain from the one before.
+    """
+    if starts is None and (windows.chain_stop - windows.chain_first <= 1).all():
+        first = fit_from_all(specification, windows, tolerance=tolerance, threads=threads)
+    else:
+        first = fit(specification, windows, starts, tolerance=tolerance, threads=threads)
+    judged = judge(first, windows, threads)
     tries = specification.starts(np.zeros(1), np.ones(1), np.zeros(1)).shape[1]
     for number in range(tries):
         failed = np.flatnonzero(~judged.converged)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ml.garch.jit import kernel
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -123,21 +125,27 @@ class Windows:
         return self.chain_first[self.chain_stop > self.chain_first]
 
     def moments(self, places: Ints) -> tuple[Floats, Floats]:
-        """Sample mean and variance of some windows, from running sums: good to about 1e-9, for start values."""
-        level = self.values.mean() if len(self.values) else 0.0
-        centred = self.values - level
-        sums = np.concatenate([[0.0], np.cumsum(centred)])
-        squares = np.concatenate([[0.0], np.cumsum(np.square(centred))])
-        first, days = self.offsets[places], self.lengths[places]
-        mean = (sums[first + days] - sums[first]) / days
-        variance = (squares[first + days] - squares[first]) / days - np.square(mean)
-        floor = 1e-12 * max(float(squares[-1]) / max(len(centred), 1), 1e-300)
-        return mean + level, np.maximum(variance, floor)
+        """Sample mean and variance of some windows."""
+        mean, variance = np.empty(len(places)), np.empty(len(places))
+        _moments(self.values, self.offsets[places], self.lengths[places], mean, variance)
+        return mean, np.maximum(variance, 1e-300)
 
     def mean_log_measure(self, places: Ints) -> Floats | None:
         """Mean of the log realised measure of some windows."""
         if self.measure is None:
             return None
-        sums = np.concatenate([[0.0], np.cumsum(np.log(self.measure))])
-        first, days = self.offsets[places], self.lengths[places]
-        return np.asarray((sums[first + days] - sums[first]) / days)
+        mean, variance = np.empty(len(places)), np.empty(len(places))
+        _moments(np.log(self.measure), self.offsets[places], self.lengths[places], mean, variance)
+        return mean
+
+
+@kernel
+def _moments(values: Floats, offsets: Ints, lengths: Ints, mean: Floats, variance: Floats) -> None:
+    for place in range(len(offsets)):
+        total, squares = 0.0, 0.0
+        for t in range(lengths[place]):
+            total += values[offsets[place] + t]
+        mean[place] = total / lengths[place]
+        for t in range(lengths[place]):
+            squares += (values[offsets[place] + t] - mean[place]) ** 2
+        variance[place] = squares / lengths[place]
