@@ -104,12 +104,17 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], Tables]:
         "rows": rows,
     }
     header = [
-        "h", "model", "forecasts", "QLIKE", "/ HARX-cal", "DM", "DM p", "GW p", "adds p", "StepM", "90 % MCS", "80 % cover",
-        "adapted", "98 % cover", "adapted",
-    ]  # fmt: skip
-    body = [["" if value is None else value for value in row.values()] for row in rows]
+        "h",
+        "model",
+        "QLIKE",
+        "/ HARX-cal",
+        "DM p",
+        "StepM",
+        "90 % MCS",
+        "80 % cover, adapted",
+    ]
     title = f"skill, {options.first} to {options.last}, {len(options.coins)} coins"
-    tables: Tables = [(title, header, body)]
+    tables: Tables = [(title, header, [_printed(row) for row in rows])]
     if options.segments:
         table = _segment_table(scores, daily)
         figures["segments"] = table
@@ -180,6 +185,21 @@ def _row(
         "coverage_98": float(row["coverage_98"]),
         "coverage_98_adapted": float(adapted["coverage_98"]),
     }
+
+
+def _printed(row: dict[str, Any]) -> list[Any]:
+    """What fits a terminal; the JSON has the rest."""
+    texts = {True: "yes", False: "no", None: ""}
+    return [
+        row["horizon"],
+        row["model"],
+        f"{row['qlike']:.4f}",
+        f"{row['ratio']:.3f}",
+        "" if row["dm_p"] is None else f"{row['dm_p']:.4f}",
+        row["step_m"] or "",
+        texts[row["in_mcs_90"]],
+        f"{100 * row['coverage_80']:.1f}, {100 * row['coverage_80_adapted']:.1f}",
+    ]
 
 
 def _adds(scores: pd.DataFrame, model: str, horizon: int) -> float:
