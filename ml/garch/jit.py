@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from numba import njit
 
@@ -32,5 +32,5 @@ SOURCE_STAMP = _sources()
 def kernel(function: Function) -> Function:
     """Compile; `cache` keeps the machine code beside the source, `nogil` lets threads run kernels side by side."""
     compiled = njit(cache=True, nogil=True, error_model="numpy", fastmath=_FASTMATH)(function)
-    compiled._cache._cache_file._source_stamp = SOURCE_STAMP
+    cast(Any, compiled)._cache._cache_file._source_stamp = SOURCE_STAMP
     return cast(Function, compiled)
