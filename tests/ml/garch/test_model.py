@@ -149,7 +149,7 @@ def test_a_state_of_other_members_is_refused(panel: Panel) -> None:
     older = replace(
         state, meta={name: value for name, value in state.meta.items() if name != "chain"}
     )
-    with pytest.raises(ValueError, match="state with members None, expected .*: fit it again"):
+    with pytest.raises(ValueError, match=r"state with members None, expected .*: fit it again"):
         models.from_state(older).forecast(panel, [TRAINED])
 
 
