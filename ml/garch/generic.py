@@ -43,7 +43,9 @@ Ints = NDArray[np.int64]
 scratch = kernel(work_size)
 
 KINK_ROUNDS, KINK_PATIENCE = 12, 60
-KINK_PROBES = (-1.5, -0.7, -0.3, -0.1, -0.03, -0.01, 0.01, 0.03, 0.1, 0.3, 0.7, 1.5)
+KINK_PROBES = np.array(
+    [sign * size for size in (0.01, 0.03, 0.06, *np.arange(0.125, 2.01, 0.125)) for sign in (-1, 1)]
+)
 """Moves of the mean, in its standard deviations, that are tried where the climb is stuck on a kink."""
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from numba import njit
 
@@ -30,7 +30,11 @@ SOURCE_STAMP = _sources()
 
 
 def kernel(function: Function) -> Function:
-    """Compile; `cache` keeps the machine code beside the source, `nogil` lets threads run kernels side by side."""
-    compiled = njit(cache=True, nogil=True, error_model="numpy", fastmath=_FASTMATH)(function)
-    compiled._cache._cache_file._source_stamp = SOURCE_STAMP
+    """Compile; machine code is kept beside the source (or in the user's cache), `nogil` lets threads run kernels side by side."""
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": _FASTMATH}
+    try:
+        compiled = njit(cache=True, **options)(function)
+    except RuntimeError:  # nowhere to write: compile in every process
+        return cast(Function, njit(**options)(function))
+    cast(Any, compiled)._cache._cache_file._source_stamp = SOURCE_STAMP
     return cast(Function, compiled)

@@ -150,8 +150,12 @@ class GarchModel(PointForecastModel):
 
     def _variance(self, panel: Panel, rows: NDArray[np.int64]) -> tuple[Floats, NDArray[Any]]:
         meta = self.state().meta
-        columns = tuple(meta["terms"])
+        columns = tuple(meta.get("terms", ()))
         chain = self.members(columns)
+        if meta.get("chain") != [member.name for member in chain]:
+            raise ValueError(
+                f"{self.name}: state with members {meta.get('chain')}, expected {[one.name for one in chain]}: fit it again"
+            )
         tensors = {name: self._aligned(panel, name) for name in self.state().tensors}
         trained, start = _offset(panel, meta["train_end"]), _offset(panel, meta["train_start"])
         if rows.min() < start or (rows.max() > trained and trained + 1 < 0):

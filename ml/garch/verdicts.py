@@ -106,7 +106,9 @@ def judge(fits: Fits, windows: Windows, threads: int = 1) -> Judged:
     if spec.shape_parameters:
         nu = theta[:, spec.place("nu")]
         check(nu <= NU_FLOOR + 1e-4, [f"nu {value:.4f}: at its bound {NU_FLOOR}" for value in nu])
-    if spec.variance not in ("egarch", "realized"):
+    if (
+        spec.variance not in ("egarch", "realized") and not spec.terms
+    ):  # with terms zero is a fine intercept
         at_limit = errors.binding[:, _omega_rows(spec)].any(axis=1) | (omega <= 0)
         check(at_limit, [f"omega {value:.3g}: at its bound" for value in omega])
     check(

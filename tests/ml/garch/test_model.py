@@ -144,6 +144,15 @@ def test_exogenous_terms_come_from_the_config_and_are_named_in_the_state(panel: 
         fitted("garch_t", panel, variance_terms=["rv_d"])
 
 
+def test_a_state_of_other_members_is_refused(panel: Panel) -> None:
+    state = fitted("gjr_t", panel).state()
+    older = replace(
+        state, meta={name: value for name, value in state.meta.items() if name != "chain"}
+    )
+    with pytest.raises(ValueError, match=r"state with members None, expected .*: fit it again"):
+        models.from_state(older).forecast(panel, [TRAINED])
+
+
 def test_a_missing_exogenous_value_counts_as_its_mean(panel: Panel) -> None:
     holes = panel.feature("rv_d").copy()
     holes[::7] = np.nan
