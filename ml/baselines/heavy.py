@@ -97,23 +97,25 @@ def quasi_likelihood(
 def fit_equation(observed: Floats, realized: Floats) -> Floats:
     """(3,) omega, alpha, beta of one equation for v (T,), driven by realised variance (T,); NaN = not known.
 
-    Minimised over the level, the persistence of the driver's own equation and the driver's share of it, which keep
-    omega > 0, alpha >= 0 and beta <= 0.95 whatever the optimiser tries; the best of three starts.
+    Targeted: omega = (1 - alpha - beta) times the mean of v, the driver in units of its own mean, so that forecasts far
+    ahead return to what the window saw. A free omega near a unit root implies means of up to 20 times that. Minimised
+    over alpha and beta in a form that keeps alpha >= 0 and beta <= 0.95 whatever the optimiser tries; three starts.
+    Source: Shephard and Sheppard (2010), on targeting; Engle and Mezrich (1996).
     """
     level, scale = float(np.nanmean(observed)), float(np.nanmean(realized))
     driver = _filled(realized, scale) / scale
     value = observed / level
 
     def unpack(free: Floats) -> tuple[float, float, float]:
-        beta = LARGEST_DECAY * expit(free[1])
-        alpha = (LARGEST_PERSISTENCE - beta) * expit(free[2])
-        return float(np.exp(free[0])) * (1.0 - alpha - beta), float(alpha), float(beta)
+        beta = float(LARGEST_DECAY * expit(free[0]))
+        alpha = float((LARGEST_PERSISTENCE - beta) * expit(free[1]))
+        return 1.0 - alpha - beta, alpha, beta
 
     def objective(free: Floats) -> float:
         return quasi_likelihood(value, driver, *unpack(free))
 
-    starts = [np.array([0.0, logit(b / LARGEST_DECAY), 1.0]) for b in (0.3, 0.6, 0.85)]
-    bounds = [(-3.0, 3.0), (-8.0, 8.0), (-8.0, 8.0)]
+    starts = [np.array([logit(beta / LARGEST_DECAY), 1.0]) for beta in (0.3, 0.6, 0.85)]
+    bounds = [(-8.0, 8.0)] * 2
     fits = [minimize(objective, start, method="L-BFGS-B", bounds=bounds) for start in starts]
     omega, alpha, beta = unpack(min(fits, key=lambda fit: float(fit.fun)).x)
     return np.array([omega * level, alpha * level / scale, beta])
