@@ -20,6 +20,11 @@ class Entry:
     class_name: str
     uses_torch: bool = False
 
+    @property
+    def is_garch(self) -> bool:
+        """Whether it is of the GARCH family."""
+        return self.module.startswith("ml.garch")
+
 
 MODELS: dict[str, Entry] = {
     "random_walk": Entry("ml.baselines.random_walk", "RandomWalk"),
