@@ -240,7 +240,7 @@ SCORES = OutputTable(
         "qlike": ("DOUBLE", "RV/F - log(RV/F) - 1; 0 is perfect"),
         "squared_error": ("DOUBLE", "(F - RV)^2"),
         "absolute_error": ("DOUBLE", "|F - RV|"),
-        "log_error": ("DOUBLE", "log RV - log F"),
+        "log_error": ("DOUBLE", "(log RV - log F)^2"),
         "pinball": ("DOUBLE", "mean pinball loss over the quantiles, on the log-variance scale"),
         "covered_80": ("BOOLEAN", "realised value inside [q10, q90]"),
         "covered_98": ("BOOLEAN", "realised value inside [q01, q99]"),

@@ -151,7 +151,7 @@ def segment_features(connection: duckdb.DuckDBPyConnection, last: date) -> pd.Da
     from ml.baselines.jumps import is_jump, jump_statistic
 
     frame = connection.execute(
-        "SELECT asset, as_of, rv_22d, rv_d, bipower_d, quarticity_d, bars_used FROM features.daily "
+        "SELECT asset, as_of, rv_22d, rv_d, bipower_d, quarticity_d, bars_expected FROM features.daily "
         "WHERE as_of <= ? ORDER BY asset, as_of",
         [last],
     ).df()
@@ -159,7 +159,7 @@ def segment_features(connection: duckdb.DuckDBPyConnection, last: date) -> pd.Da
     for _, coin in frame.groupby("asset"):
         measures = (
             coin[[name]].to_numpy(float)
-            for name in ("rv_d", "bipower_d", "quarticity_d", "bars_used")
+            for name in ("rv_d", "bipower_d", "quarticity_d", "bars_expected")
         )
         statistic = jump_statistic(*measures)[:, 0]
         parts.append(coin.assign(jump=is_jump(statistic)))
