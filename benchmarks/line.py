@@ -124,6 +124,6 @@ def _leaderboard(home: Path) -> list[list[Any]]:
     with read_published(Settings.from_env({**os.environ, "VOLCAST_HOME": str(home)})) as connection:
         rows = connection.execute(
             "SELECT horizon, model, forecasts, qlike, qlike_ratio_harx_cal, dm_p_value, in_mcs_90, coverage_80 "
-            "FROM evaluation.leaderboard WHERE as_of = (SELECT max(as_of) FROM evaluation.leaderboard) ORDER BY horizon, qlike"
+            "FROM evaluation.leaderboard WHERE as_of = (SELECT max(as_of) FROM evaluation.leaderboard) AND segment_kind = 'all' ORDER BY horizon, qlike"
         ).fetchall()
     return [list(row) for row in rows]

@@ -91,6 +91,15 @@ class PointForecastModel(ABC):
     def __init__(self) -> None:
         self.device = "cpu"
         self._state: ModelState | None = None
+        self._held_out: tuple[NDArray[np.datetime64], Floats] | None = None
+
+    @property
+    def held_out(self) -> tuple[NDArray[np.datetime64], Floats] | None:
+        """Days (W,) and variance (W, N, H) of the window as forecast without their own targets, NaN = not used.
+
+        Right after `fit` only, and None for a model whose residuals are in-sample: it is no part of the state.
+        """
+        return self._held_out
 
     @abstractmethod
     def _fit(self, panel: Panel, first: int, config: Mapping[str, Any], seed: int) -> PointFit:
@@ -106,9 +115,10 @@ class PointForecastModel(ABC):
         first = max(0, len(known.days) - days)
         found = self._fit(known, first, config, seed)
         in_window = np.arange(len(known.days)) >= first
-        calibration = calibrate(
-            known, np.where(in_window[:, None, None], found.window_variance, np.nan)
-        )
+        window_variance = np.where(in_window[:, None, None], found.window_variance, np.nan)
+        calibration = calibrate(known, window_variance)
+        if self.out_of_sample_residuals:
+            self._held_out = known.days[first:], window_variance[first:]
         status = {asset: found.status.get(asset, OK) for asset in known.assets}
         for asset, counts in calibration.observations.items():
             fewest = min(counts.values())

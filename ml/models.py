@@ -20,15 +20,39 @@ class Entry:
     class_name: str
     uses_torch: bool = False
 
+    @property
+    def is_garch(self) -> bool:
+        """Whether it is of the GARCH family."""
+        return self.module.startswith("ml.garch")
+
 
 MODELS: dict[str, Entry] = {
     "random_walk": Entry("ml.baselines.random_walk", "RandomWalk"),
     "ewma": Entry("ml.baselines.ewma", "Ewma"),
+    "har": Entry("ml.baselines.levels", "Har"),
+    "har_j": Entry("ml.baselines.levels", "HarJ"),
+    "har_cj": Entry("ml.baselines.levels", "HarCj"),
+    "shar": Entry("ml.baselines.levels", "Shar"),
+    "harq": Entry("ml.baselines.levels", "HarQ"),
+    "heavy": Entry("ml.baselines.heavy", "Heavy"),
     "log_har": Entry("ml.baselines.har", "LogHar"),
     "harx_cal": Entry("ml.baselines.har", "HarxCal"),
-    "garch_t": Entry("ml.garch.model", "GarchT"),
-    "gjr_t": Entry("ml.garch.model", "GjrT"),
-    "egarch_t": Entry("ml.garch.model", "EgarchT"),
+    "har_pooled": Entry("ml.baselines.pooled", "PooledHar"),
+    "combination_equal": Entry("ml.baselines.combination", "EqualCombination"),
+    "combination_qlike": Entry("ml.baselines.combination", "QlikeCombination"),
+    "garch_t": Entry("ml.garch.family", "GarchT"),
+    "garch_n": Entry("ml.garch.family", "GarchN"),
+    "gjr_t": Entry("ml.garch.family", "GjrT"),
+    "gjr_skewt": Entry("ml.garch.family", "GjrSkewT"),
+    "ar_gjr_t": Entry("ml.garch.family", "ArGjrT"),
+    "egarch_t": Entry("ml.garch.family", "EgarchT"),
+    "aparch_t": Entry("ml.garch.family", "AparchT"),
+    "figarch_t": Entry("ml.garch.family", "FigarchT"),
+    "component_garch_t": Entry("ml.garch.family", "ComponentGarchT"),
+    "garch_x_t": Entry("ml.garch.family", "GarchXT"),
+    "realized_garch_t": Entry("ml.garch.family", "RealizedGarchT"),
+    "lstm": Entry("ml.baselines.recurrent", "Lstm", uses_torch=True),
+    "gru": Entry("ml.baselines.recurrent", "Gru", uses_torch=True),
     "attention": Entry("ml.attention.model", "AttentionModel", uses_torch=True),
 }
 

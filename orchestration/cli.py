@@ -176,6 +176,57 @@ def train(
 
 
 @app.command()
+def evaluate(
+    first: Annotated[date, typer.Option("--from", help="First forecast day.", **DAY)],
+    last: Annotated[date, typer.Option("--to", help="Last forecast day.", **DAY)],
+    models: Annotated[
+        str, typer.Option(help="Models, comma separated; those of VOLCAST_MODELS by default.")
+    ] = "",
+    refit_weeks: Annotated[int, typer.Option(help="Weeks between fits.", min=1)] = 4,
+    expanding: Annotated[
+        bool, typer.Option(help="Let the window grow instead of rolling.")
+    ] = False,
+    workers: Annotated[int, typer.Option(help="Processes that fit side by side.", min=1)] = 1,
+) -> None:
+    """Walk the models forward over the past: fit, forecast, judge; writes evaluation.walk_forward*. Killed, it goes on where it was."""
+    settings = _settings()
+
+    def judge() -> Any:
+        from orchestration.evaluate import Plan, evaluate
+
+        names = tuple(filter(None, map(str.strip, models.split(",")))) or settings.models
+        plan = Plan(names, first, last, refit_weeks, settings.train_window_days, expanding, workers)
+        return evaluate(settings, plan, console)
+
+    found = _guard(judge)
+    table = Table(
+        "days", "model", "forecasts", "QLIKE", "/ HARX-cal", "DM p", "90 % MCS", "80 % cover"
+    )
+    for row in found.board.to_dict("records"):
+        table.add_row(
+            str(row["horizon"]), row["model"], str(row["forecasts"]), f"{row['qlike']:.4f}",
+            *(f"{row[name]:.3f}" if row[name] == row[name] else "" for name in ("qlike_ratio_harx_cal", "dm_p_value")),
+            {True: "yes", False: "no"}.get(row["in_mcs_90"], ""), f"{row['coverage_80']:.1%}",
+        )  # fmt: skip
+    console.print(table)
+    console.print(
+        f"evaluation {found.evaluation_id}: evaluation.walk_forward_leaderboard, _scores and _tests"
+    )
+
+
+@app.command()
+def models() -> None:
+    """List the models that VOLCAST_MODELS and `evaluate --models` may name."""
+    from ml.models import MODELS, model_class
+
+    table = Table("model", "what it is", "needs torch")
+    for name, entry in MODELS.items():
+        about = (model_class(name).__doc__ or "").strip().splitlines()[0]
+        table.add_row(name, _escape(about), "yes" if entry.uses_torch else "")
+    console.print(table)
+
+
+@app.command()
 def sql(
     query: Annotated[str, typer.Argument(help="SQL on the published copy, which opens read-only.")],
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,

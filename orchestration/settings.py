@@ -14,13 +14,15 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from ml.models import MODELS
+
 PREFIX = "VOLCAST_"
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 TRANSFORMS_DIR = PROJECT_ROOT / "transforms"
 
-CLASSICAL_MODELS = ("random_walk", "ewma", "log_har", "harx_cal")
-GARCH_MODELS = ("garch_t", "gjr_t", "egarch_t")
-MODELS = (*CLASSICAL_MODELS, *GARCH_MODELS, "attention")
+DEFAULT_MODELS = (
+    "random_walk", "ewma", "log_har", "harx_cal", "garch_t", "gjr_t", "egarch_t", "attention",
+)  # fmt: skip
 
 
 class SettingsError(ValueError):
@@ -100,15 +102,16 @@ class Settings(BaseModel):
         1500, ge=180, description="length of the rolling training window"
     )
     models: tuple[str, ...] = Field(
-        MODELS, description="models to train and forecast with, comma separated"
+        DEFAULT_MODELS,
+        description="models to train and forecast with, comma separated; `volcast models` lists all",
     )
     champion: str = Field(
         "harx_cal", description="model whose forecasts the report and the risk advice lead with"
     )
     refit_weeks: int = Field(1, ge=1, description="weeks between refits of the HAR family")
-    garch_refit_weeks: int = Field(4, ge=1, description="weeks between refits of the GARCH family")
+    garch_refit_weeks: int = Field(1, ge=1, description="weeks between refits of the GARCH family")
     attention_refit_weeks: int = Field(
-        4, ge=1, description="weeks between refits of the attention network"
+        4, ge=1, description="weeks between refits of the networks: attention, LSTM, GRU"
     )
     attention_epochs: int = Field(20, ge=1, description="most epochs of one attention fit")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where training runs")
@@ -202,6 +205,8 @@ class Settings(BaseModel):
         for name in value:
             if name not in MODELS:
                 raise ValueError(f"{name!r}: expected one of {', '.join(MODELS)}")
+        if not value:
+            raise ValueError("no models: expected at least one")
         return value
 
     @field_validator("home", "archive")
@@ -277,9 +282,9 @@ class Settings(BaseModel):
         return midnight + timedelta(minutes=self.decision_offset_minutes)
 
     def refit_weeks_of(self, model: str) -> int:
-        if model == "attention":
+        if MODELS[model].uses_torch:
             return self.attention_refit_weeks
-        return self.garch_refit_weeks if model in GARCH_MODELS else self.refit_weeks
+        return self.garch_refit_weeks if MODELS[model].is_garch else self.refit_weeks
 
     def trained_as_of(self, model: str, as_of: date) -> date:
         """The refit date whose model serves ``as_of``: the newest Sunday of the model's grid strictly before it.

@@ -5,8 +5,8 @@ In: a number of rows (days). Out: `Fold` objects of row ranges. Never: a trainin
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,15 @@ class Fold:
     train: range
     test: range
     refit: bool  # False: forecast with the model of an earlier fold, whose training rows `train` still names
+
+    @property
+    def fit_row(self) -> int:
+        """The day whose information set the fit may read: the one after the last training row.
+
+        By then the one-day target of that row has ended; targets of a longer horizon that have not are left out by
+        `Panel.target`. With no gap it is the first test row itself, whose forecast is made when that day is over.
+        """
+        return self.train.stop
 
     def assets(self, first_rows: Mapping[str, int], minimum: int) -> tuple[str, ...]:
         """The coins that have at least `minimum` training rows, given the row at which each one's data starts."""
@@ -36,6 +45,17 @@ def purge(horizon: int) -> int:
     if horizon < 1:
         raise ValueError(f"horizon {horizon}: expected a positive number of days")
     return horizon - 1
+
+
+def fits(folds: Iterable[Fold]) -> list[Fold]:
+    """One fold for each fit: successive folds that share a model become one with all their test rows."""
+    merged: list[Fold] = []
+    for fold in folds:
+        if merged and not fold.refit:
+            merged[-1] = replace(merged[-1], test=range(merged[-1].test.start, fold.test.stop))
+        else:
+            merged.append(fold)
+    return merged
 
 
 @dataclass(frozen=True)
@@ -63,18 +83,25 @@ class WalkForward:
                 f"refit {self.refit!r}: expected True, False or a positive number of folds"
             )
 
-    def split(self, rows: int) -> Iterator[Fold]:
-        """The folds of `rows` rows; ValueError when not even one test row is left."""
-        first = self.initial_train_size + self.gap
+    def split(self, rows: int, first_test: int | None = None) -> Iterator[Fold]:
+        """The folds of `rows` rows; ValueError when not even one test row is left.
+
+        `first_test`: the first test row, by default the first that leaves a full training range before it. An earlier one
+        starts with fewer training rows.
+        """
+        first = self.initial_train_size + self.gap if first_test is None else first_test
         if rows <= first:
             raise ValueError(
                 f"{rows} rows: expected more than {first} (initial_train_size {self.initial_train_size} and gap "
                 f"{self.gap})"
             )
+        if first <= self.gap:
+            raise ValueError(f"first_test {first}: expected more than the gap of {self.gap} rows")
         train = range(0)
         for number, start in enumerate(range(first, rows, self.steps)):
             refit = number == 0 or (bool(self.refit) and number % int(self.refit) == 0)
             if refit:
                 stop = start - self.gap
-                train = range(stop - self.initial_train_size if self.fixed_train_size else 0, stop)
+                oldest = max(0, stop - self.initial_train_size) if self.fixed_train_size else 0
+                train = range(oldest, stop)
             yield Fold(train, range(start, min(start + self.steps, rows)), refit)

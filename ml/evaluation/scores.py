@@ -25,7 +25,7 @@ BREACHES: dict[str, str] = {
 }
 SCORE_COLUMNS: tuple[str, ...] = (
     *KEYS, "variance", "realized_variance", "qlike", "squared_error", "absolute_error", "log_error", "pinball",
-    "covered_80", "covered_98", "horizon_return", *RISK_COLUMNS, *BREACHES,
+    "covered_80", "covered_98", "horizon_return", *RISK_COLUMNS, *BREACHES, "crps", "width_80", "width_98", "pit", "fz_975",
 )  # fmt: skip
 
 
@@ -64,6 +64,8 @@ def score_frame(forecasts: pd.DataFrame, realized: pd.DataFrame) -> pd.DataFrame
     """Rows of evaluation.scores, columns `SCORE_COLUMNS`, in order of the keys.
 
     `pinball` is the mean quantile loss of log mean daily variance over the 11 levels, a number without a unit.
+    `crps`, `width_80`, `width_98` (of the intervals) and `pit` are on that scale too. `fz_975` is the joint loss of VaR
+    and ES of the long position at 97.5 %; missing where there are none, or where VaR is 0.
     A breach is a loss of the long position, 1 - exp(horizon_return), above its VaR; missing where there is no VaR.
     Raises ValueError on missing columns or a repeated key.
     """
@@ -103,6 +105,16 @@ def score_frame(forecasts: pd.DataFrame, realized: pd.DataFrame) -> pd.DataFrame
         breach = pd.array(loss > risk, dtype="boolean")
         breach[np.isnan(loss) | np.isnan(risk)] = pd.NA
         frame[name] = breach
+    frame["crps"] = losses.crps_of_quantiles(np.log(y), log_quantiles, QUANTILE_LEVELS)
+    frame["width_80"] = losses.interval_width(level["q10"], level["q90"])
+    frame["width_98"] = losses.interval_width(level["q01"], level["q99"])
+    frame["pit"] = losses.pit(np.log(y), log_quantiles, QUANTILE_LEVELS)
+    risk, shortfall = (frame[name].to_numpy(dtype=np.float64) for name in ("var_975", "es_975"))
+    usable = np.isfinite(loss) & (risk > 0) & (shortfall >= risk)
+    frame["fz_975"] = np.nan
+    frame.loc[usable, "fz_975"] = losses.fissler_ziegel(
+        -loss[usable], risk[usable], shortfall[usable], 0.975
+    )
     return frame[list(SCORE_COLUMNS)].sort_values(list(KEYS), ignore_index=True)
 
 

@@ -18,8 +18,10 @@ from ml.evaluation.comparison import (
     TestResult,
     diebold_mariano,
     mincer_zarnowitz,
+    stepwise_superior,
     superior_predictive_ability,
 )
+from ml.evaluation.conditional import encompassing, giacomini_white
 from ml.evaluation.leaderboard import MCS_SIZE, checked_source, compare, confidence_set
 from ml.evaluation.tails import acerbi_szekely, christoffersen, dynamic_quantile, kupiec
 
@@ -36,9 +38,11 @@ def comparison_tests(
 ) -> pd.DataFrame:
     """Rows of evaluation.tests at 5 % (the confidence set at 10 %), columns `COLUMNS`.
 
-    `diebold_mariano` (ALL: mean over coins by day; and by coin), `mcs_90`, `spa` (does any model beat the benchmark),
-    `mincer_zarnowitz` by coin; where there are VaR forecasts `kupiec_*`, `christoffersen_*` and `dynamic_quantile_*`
-    at 95, 97.5 and 99 % and `acerbi_szekely_975`, by coin, on every h-th day so that horizons do not overlap.
+    `diebold_mariano` (ALL: mean over coins by day; and by coin), `giacomini_white` and `encompassing` (does the model add
+    to the benchmark, on log variance without each coin's mean error), `mcs_90`, `spa` (does any model beat the
+    benchmark), `step_m` (which ones do; no p-value), `mincer_zarnowitz` by coin; where there are VaR forecasts `kupiec_*`, `christoffersen_*` and `dynamic_quantile_*`
+    at 95, 97.5 and 99 % and `acerbi_szekely_975`, by coin, on every h-th day so that horizons do not overlap, and
+    `fissler_ziegel_975`, Diebold-Mariano on the joint loss of VaR and ES by day.
     """
     if scores.empty:
         return pd.DataFrame(columns=list(COLUMNS))
@@ -62,6 +66,7 @@ def _against_benchmark(
         result = compare(scores, model, benchmark, horizon)
         yield _row("diebold_mariano", ALL, model, result, _better_or_worse(result), benchmark)
         pair = scores[scores["model"].isin([model, benchmark])]
+        yield from _beyond_averages(pair, model, benchmark, horizon)
         for asset, coin in pair.groupby("asset"):
             wide = coin.pivot(index="as_of", columns="model", values="qlike").reindex(
                 columns=[model, benchmark]
@@ -71,6 +76,33 @@ def _against_benchmark(
                 "diebold_mariano", str(asset), model, result, _better_or_worse(result), benchmark
             )
     yield from _sets(scores, models, benchmark, horizon)
+
+
+def _beyond_averages(
+    pair: pd.DataFrame, model: str, benchmark: str, horizon: int
+) -> Iterator[dict[str, Any]]:
+    """Giacomini-White, encompassing and, where there are VaR and ES, Fissler-Ziegel, of all coins."""
+    daily = losses_by_day(pair)
+    result = giacomini_white(daily[model], daily[benchmark], horizon)
+    known = (
+        "foreseeable difference" if result.p_value < SIGNIFICANCE else "no foreseeable difference"
+    )
+    yield _row("giacomini_white", ALL, model, result, known, benchmark)
+    errors = pair.assign(error=np.log(pair["realized_variance"] / pair["variance"]))
+    errors["error"] -= errors.groupby(["model", "asset"], observed=True)["error"].transform("mean")
+    wide = {
+        str(name): own.pivot(index="as_of", columns="asset", values="error")
+        for name, own in errors.groupby("model", observed=True)
+    }
+    ours, rival = wide[benchmark].align(wide[model], join="inner")
+    result = encompassing(ours.sort_index(), rival.sort_index(), horizon)
+    adds = "adds to the benchmark" if result.p_value < SIGNIFICANCE else "adds nothing"
+    yield _row("encompassing", ALL, model, result, adds, benchmark)
+    if "fz_975" in pair and pair.groupby("model", observed=True)["fz_975"].count().min() > 0:
+        joint = losses_by_day(pair[_apart(pair["as_of"], horizon)], "fz_975")
+        joint = joint.reindex(columns=[model, benchmark])
+        result = diebold_mariano(joint[model], joint[benchmark])
+        yield _row("fissler_ziegel_975", ALL, model, result, _better_or_worse(result), benchmark)
 
 
 def _sets(
@@ -89,6 +121,14 @@ def _sets(
         result = superior_predictive_ability(daily[benchmark], rivals, horizon)
         beaten = "beaten by some model" if result.p_value < SIGNIFICANCE else "beaten by none"
         yield _row("spa", ALL, benchmark, result, beaten)
+        if not np.isnan(result.p_value):
+            better = set(stepwise_superior(daily[benchmark], rivals, horizon, SIGNIFICANCE))
+            for name in rivals:
+                gain = float((daily[benchmark] - rivals[name]).mean())
+                found = TestResult(gain, np.nan, len(daily))
+                row = _row("step_m", ALL, str(name), found, "", benchmark)
+                verdict = "beats the benchmark" if str(name) in better else "does not beat it"
+                yield {**row, "verdict": verdict}
 
 
 def _by_coin(scores: pd.DataFrame, horizon: int) -> Iterator[dict[str, Any]]:

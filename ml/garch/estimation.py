@@ -1,184 +1,268 @@
-"""Maximum likelihood by `arch`, and a verdict on whether it ended at a maximum.
+"""Maximum likelihood for a batch of windows: chooses the engine, spreads chains over threads, warm-starts along chains.
 
-In: one coin's returns in percent. Out: parameters with a verdict in words.
-Never: trusting the optimiser's own flag alone.
+In: a `Specification` and `Windows`. Out: `Fits`, a row a window. Never: a judgement of the fits (`ml.garch.verdicts`), or numbers
+that depend on the number of threads.
 """
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from arch import arch_model
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 
-from ml.garch.recursions import PARAMETERS, backcast, log_likelihoods
+from ml.garch import fast, generic
+from ml.garch.likelihood import EWMA_BACKCAST, SAMPLE_BACKCAST
+from ml.garch.specification import Specification
+from ml.garch.windows import Windows
 
 Floats = NDArray[np.float64]
-Specification = Literal["garch_t", "gjr_t", "egarch_t"]
+Ints = NDArray[np.int64]
+Engine = Literal["auto", "fast", "generic"]
 
-CONVERGED = "converged"
-MIN_NU = 2.05
-"""Lower bound of arch for the degrees of freedom: below 2 there is no variance."""
-MAX_PERSISTENCE = 1.0
-"""Closed bound: 5-11 % of jumpy series truly end at an integrated GARCH, whose forecasts are finite at any horizon."""
-MAX_EXPECTED_GAIN = 0.01
-"""Log likelihood units that one more Newton step would gain at most."""
-_ARCH: dict[Specification, dict[str, Any]] = {
-    "garch_t": {"vol": "GARCH", "p": 1, "o": 0, "q": 1},
-    "gjr_t": {"vol": "GARCH", "p": 1, "o": 1, "q": 1},
-    "egarch_t": {"vol": "EGARCH", "p": 1, "o": 1, "q": 1},
-}
-_STARTS = ((0.05, 0.93, 6.0), (0.15, 0.80, 4.0), (0.10, 0.60, 10.0), (0.02, 0.97, 3.5))
-"""alpha, beta, nu of the retries, after arch's own start values."""
+TOLERANCE = 1e-4
+"""Log likelihood units that one more step may promise when the climb ends."""
+MAX_EVALUATIONS = 300
+FAST_ORDER = ("mu", "omega", "alpha", "gamma", "beta", "nu")
 
 
 @dataclass(frozen=True)
-class GarchFit:
-    """One coin's fit; usable when `verdict` is 'converged'."""
+class Fits:
+    """What was found for P windows."""
 
     specification: Specification
-    parameters: Floats  # (6,) in the order of PARAMETERS, percent units
-    backcast: float
-    log_likelihood: float
-    expected_gain: float
-    attempts: int
-    verdict: str
+    parameters: Floats  # (P, k) natural, in the order of specification.parameters
+    log_likelihood: Floats  # (P,)
+    gain: Floats  # (P,) log likelihood that one more step promises
+    evaluations: Ints  # (P,)
+    endings: Ints  # (P,) see ml.garch.ascent.ENDINGS
 
 
-def fit_garch(returns: Floats, specification: Specification) -> GarchFit:
-    """Fit (n,) returns in percent, from arch's start values and, while that does not converge, four others.
-
-    Returns the first converged fit, else the attempt of highest likelihood with its verdict.
-    """
-    attempts: list[GarchFit] = []
-    for number, start in enumerate((None, *_STARTS), start=1):
-        attempts.append(_attempt(returns, specification, start, number))
-        if attempts[-1].verdict == CONVERGED:
-            return attempts[-1]
-    return max(attempts, key=lambda fit: np.nan_to_num(fit.log_likelihood, nan=-np.inf))
-
-
-def _attempt(
-    returns: Floats,
-    specification: Specification,
-    start: tuple[float, float, float] | None,
-    attempt: int,
-) -> GarchFit:
-    model = arch_model(returns, mean="Constant", dist="t", rescale=False, **_ARCH[specification])
-    initial = backcast(returns)
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")  # arch's convergence warning: the verdict below says it
-        result = model.fit(
-            disp="off",
-            show_warning=False,
-            starting_values=None if start is None else _start(returns, specification, start),
-            options={"maxiter": 500},
-        )
-    names = {
-        "mu": "mu",
-        "omega": "omega",
-        "alpha[1]": "alpha",
-        "gamma[1]": "gamma",
-        "beta[1]": "beta",
-    }
-    found = {names.get(str(name), str(name)): float(value) for name, value in result.params.items()}
-    parameters = np.array([found.get(name, 0.0) for name in PARAMETERS])
-    with np.errstate(all="ignore"):
-        gain = expected_gain(returns, parameters, specification, initial)
-    return GarchFit(
-        specification=specification,
-        parameters=parameters,
-        backcast=initial,
-        log_likelihood=float(result.loglikelihood),
-        expected_gain=gain,
-        attempts=attempt,
-        verdict=_verdict(
-            result.convergence_flag, parameters, specification, result.loglikelihood, gain
-        ),
+def has_fast_engine(specification: Specification) -> bool:
+    """GARCH-t and GJR-t with constant or no mean have an engine of their own."""
+    return (
+        specification.variance in ("garch", "gjr")
+        and specification.density == "t"
+        and specification.mean != "ar"
+        and not specification.terms
     )
 
 
-def _verdict(
-    flag: int, parameters: Floats, specification: Specification, likelihood: float, gain: float
-) -> str:
-    _, omega, alpha, gamma, beta, nu = parameters
-    if flag != 0:
-        return f"optimiser ended with flag {flag}"
-    if not (np.isfinite(parameters).all() and np.isfinite(likelihood)):
-        return f"parameters {parameters.tolist()} or likelihood {likelihood} not finite"
-    if nu <= MIN_NU:
-        return f"nu {nu:.4f}: at most {MIN_NU}"
-    if specification == "egarch_t":
-        if not abs(beta) < 1:
-            return f"beta {beta:.6f}: not inside (-1, 1)"
-    elif alpha + 0.5 * gamma + beta > MAX_PERSISTENCE + 1e-9:
-        return f"persistence {alpha + 0.5 * gamma + beta:.6f}: above {MAX_PERSISTENCE}"
-    elif omega <= 0:
-        return f"omega {omega:.3g}: not positive"
-    if not gain <= MAX_EXPECTED_GAIN:
-        return f"gradient not zero: another step would gain {gain:.2g} in log likelihood"
-    return CONVERGED
+def fit(
+    specification: Specification,
+    windows: Windows,
+    starts: Floats | None = None,
+    *,
+    tolerance: float = TOLERANCE,
+    max_evaluations: int = MAX_EVALUATIONS,
+    threads: int = 1,
+    engine: Engine = "auto",
+    initial: Literal["ewma", "sample"] = "ewma",
+) -> Fits:
+    """Fit every window; `starts` (P, k) or (P, S, k) natural start values, by default the member's own for heads of chains.
 
-
-def expected_gain(
-    returns: Floats, parameters: Floats, specification: Specification, initial: float
-) -> float:
-    """Log likelihood that a Newton step would gain: half the squared norm of the score in the information metric.
-
-    Scores by central differences, information as their outer product. Where the estimate lies on a bound, the score's
-    part against that bound counts for nothing (Kuhn-Tucker, by non-negative least squares).
+    A row of NaN in `starts` starts from the solution before it in its chain. `initial` 'sample' takes the mean squared residual
+    of the current parameters as variance before the sample, as Fiorentini, Calzolari and Panattoni (1996) do (GARCH and GJR).
     """
-    free = [i for i, name in enumerate(PARAMETERS) if name != "gamma" or specification != "garch_t"]
-    steps = 1e-4 * np.maximum(np.abs(parameters[free]), 1e-3)
-    lanes = np.repeat(parameters[:, None], 2 * len(free), axis=1)
-    for lane, (index, step) in enumerate(zip(free, steps, strict=True)):
-        lanes[index, 2 * lane] += step
-        lanes[index, 2 * lane + 1] -= step
-    likelihoods = log_likelihoods(returns, lanes, initial, specification == "egarch_t")
-    scores = (likelihoods[:, 0::2] - likelihoods[:, 1::2]) / (2 * steps)  # (n, free)
-    if not np.isfinite(scores).all():
-        return float("inf")
-    scale = np.sqrt(np.square(scores).sum(axis=0)) + 1e-300
-    information = (scores / scale).T @ (scores / scale) + 1e-10 * np.eye(len(free))
-    root = np.linalg.cholesky(information)
-    whitened = np.linalg.solve(root, scores.sum(axis=0) / scale)
-    normals = _active_bounds(parameters, specification)[:, free] / scale
-    if not len(normals):
-        return float(0.5 * whitened @ whitened)
-    _, residual = nnls(np.linalg.solve(root, -normals.T), whitened)
-    return float(0.5 * residual**2)
+    if engine == "auto":
+        engine = "fast" if has_fast_engine(specification) and initial == "ewma" else "generic"
+    if engine == "fast" and (not has_fast_engine(specification) or initial != "ewma"):
+        raise ValueError(
+            f"engine 'fast' for {specification.name}: expected GARCH-t or GJR-t without lags or terms"
+        )
+    if initial == "sample" and specification.variance not in ("garch", "gjr"):
+        raise ValueError(f"initial 'sample' for {specification.variance!r}: expected garch or gjr")
+    _check(specification, windows)
+    if starts is None:
+        starts = cold_starts(specification, windows, all_of_them=engine == "generic")
+    if starts.ndim == 2:
+        starts = starts[:, None, :]
+    expected = (len(windows), len(specification.parameters))
+    if (starts.shape[0], starts.shape[2]) != expected:
+        raise ValueError(
+            f"starts of shape {starts.shape}: expected {expected} or {(expected[0], 'S', expected[1])}"
+        )
+    if engine == "fast":
+        return _fit_fast(specification, windows, starts[:, 0], tolerance, max_evaluations, threads)
+    mode = EWMA_BACKCAST if initial == "ewma" else SAMPLE_BACKCAST
+    return _fit_generic(specification, windows, starts, mode, tolerance, max_evaluations, threads)
 
 
-def _active_bounds(parameters: Floats, specification: Specification) -> Floats:
-    """(A, 6) inward normals of the bounds that the estimate lies on."""
-    _, omega, alpha, gamma, beta, nu = parameters
-    bounds: list[tuple[float, list[float]]] = [
-        (nu - MIN_NU, [0, 0, 0, 0, 0, 1]),
-        (500.0 - nu, [0, 0, 0, 0, 0, -1]),
+def fit_from_all(
+    specification: Specification,
+    windows: Windows,
+    *,
+    tolerance: float = TOLERANCE,
+    max_evaluations: int = MAX_EVALUATIONS,
+    threads: int = 1,
+) -> Fits:
+    """Climb from every start of the member and keep the highest end: for windows that stand alone.
+
+    At 1,500 days GARCH-t and GJR-t end at one maximum from wherever they start; at 400 days some 3 % have several.
+    """
+    starts = cold_starts(specification, windows)
+    fits = [
+        fit(
+            specification,
+            windows,
+            starts[:, number],
+            tolerance=tolerance,
+            max_evaluations=max_evaluations,
+            threads=threads,
+        )
+        for number in range(starts.shape[1])
     ]
-    if specification != "egarch_t":
-        bounds += [
-            (omega, [0, 1, 0, 0, 0, 0]),
-            (alpha, [0, 0, 1, 0, 0, 0]),
-            (beta, [0, 0, 0, 0, 1, 0]),
-            (alpha + gamma, [0, 0, 1, 1, 0, 0]),
-            (1.0 - alpha - 0.5 * gamma - beta, [0, 0, -1, -0.5, -1, 0]),
-        ]
-    active = [normal for slack, normal in bounds if slack < 1e-4]
-    return np.array(active, dtype=np.float64).reshape(-1, len(PARAMETERS))
+    best = np.argmax([np.nan_to_num(one.log_likelihood, nan=-np.inf) for one in fits], axis=0)
+    places = np.arange(len(windows))
+
+    def chosen(name: str) -> NDArray[Any]:
+        return np.asarray(np.stack([getattr(one, name) for one in fits])[best, places])
+
+    return Fits(
+        specification,
+        chosen("parameters"),
+        chosen("log_likelihood"),
+        chosen("gain"),
+        np.sum([one.evaluations for one in fits], axis=0),
+        chosen("endings"),
+    )
 
 
-def _start(
-    returns: Floats, specification: Specification, start: tuple[float, float, float]
-) -> Floats:
-    alpha, beta, nu = start
-    mean, variance = returns.mean(), returns.var()
-    if specification == "egarch_t":
-        return np.array([mean, (1 - beta) * np.log(variance), 2 * alpha, 0.0, beta, nu])
-    if specification == "gjr_t":
-        return np.array([mean, (1 - alpha - beta) * variance, 0.5 * alpha, alpha, beta, nu])
-    return np.array([mean, (1 - alpha - beta) * variance, alpha, beta, nu])
+def cold_starts(specification: Specification, windows: Windows, all_of_them: bool = True) -> Floats:
+    """(P, S, k) natural start values for the heads of chains, NaN for the windows that follow."""
+    heads = windows.heads()
+    values = specification.starts(*windows.moments(heads), windows.mean_log_measure(heads))
+    if not all_of_them:
+        values = values[:, :1]
+    starts = np.full((len(windows), *values.shape[1:]), np.nan)
+    starts[heads] = values
+    return starts
+
+
+def arrays(specification: Specification, windows: Windows) -> tuple[Floats, Floats]:
+    """Terms (total, x) and log measure (total,) as the kernels want them: empty where the member has none."""
+    terms = np.empty((len(windows.values), 0)) if windows.terms is None else windows.terms
+    measure = np.empty(0) if windows.measure is None else np.log(windows.measure)
+    return np.ascontiguousarray(terms, dtype=np.float64), measure
+
+
+def over_chains(run: Callable[[Ints, Ints], None], windows: Windows, threads: int) -> None:
+    """Call `run(chain_first, chain_stop)` on `threads` shares of about as many windows each."""
+    if threads < 1:
+        raise ValueError(f"threads {threads}: expected a positive number")
+    first, stop = windows.chain_first, windows.chain_stop
+    if threads == 1 or len(first) < 2:
+        run(first, stop)
+        return
+    done = np.cumsum(stop - first)
+    cuts = np.searchsorted(done, done[-1] * np.arange(1, threads) / threads) + 1
+    with ThreadPoolExecutor(threads) as pool:
+        for job in [
+            pool.submit(run, *share)
+            for share in zip(np.split(first, cuts), np.split(stop, cuts), strict=True)
+            if len(share[0])
+        ]:
+            job.result()
+
+
+def fast_parameters(specification: Specification, parameters: Floats) -> Floats:
+    """(P, k) natural parameters -> (P, 6) in the order of the fast engine, 0 for what the member lacks, rows of NaN kept."""
+    natural = np.zeros((len(parameters), fast.NATURAL))
+    natural[:, [FAST_ORDER.index(name) for name in specification.parameters]] = parameters
+    natural[np.isnan(parameters[:, 0])] = np.nan
+    return natural
+
+
+def _check(specification: Specification, windows: Windows) -> None:
+    columns = 0 if windows.terms is None else windows.terms.shape[1]
+    if columns != len(specification.terms):
+        raise ValueError(
+            f"{columns} columns of terms for {specification.name}: expected {len(specification.terms)}"
+        )
+    if (
+        specification.variance in ("garch", "gjr")
+        and windows.terms is not None
+        and (windows.terms < 0).any()
+    ):
+        raise ValueError(
+            f"term {windows.terms.min()} in {specification.name}: expected non-negative values (use the absolute value, "
+            f"the square or one side of a signed series)"
+        )
+    if specification.variance == "realized":
+        if windows.measure is None:
+            raise ValueError(
+                f"{specification.name} without a realised measure: expected one value a return"
+            )
+        if (windows.measure <= 0).any():
+            raise ValueError(f"realised measure {windows.measure.min()}: expected positive values")
+
+
+def _fit_fast(
+    specification: Specification,
+    windows: Windows,
+    starts: Floats,
+    tolerance: float,
+    max_evaluations: int,
+    threads: int,
+) -> Fits:
+    tied, free_mean = specification.variance == "garch", specification.mean == "constant"
+    natural = fast_parameters(specification, starts)
+    found, facts = np.full(natural.shape, np.nan), np.full((len(windows), 3), np.nan)
+    endings = np.zeros(len(windows), dtype=np.int64)
+    normals, limits, reach = fast.bounds_of(tied)
+
+    def run(first: Ints, stop: Ints) -> None:
+        fast.fit_chains(
+            windows.values, windows.offsets, windows.lengths, natural, first, stop, tied, free_mean,
+            normals, limits, reach, tolerance, max_evaluations, found, facts, endings,
+        )  # fmt: skip
+
+    over_chains(run, windows, threads)
+    columns = [FAST_ORDER.index(name) for name in specification.parameters]
+    return Fits(
+        specification,
+        found[:, columns],
+        facts[:, 0],
+        facts[:, 1],
+        facts[:, 2].astype(np.int64),
+        endings,
+    )
+
+
+def _fit_generic(
+    specification: Specification,
+    windows: Windows,
+    starts: Floats,
+    mode: int,
+    tolerance: float,
+    max_evaluations: int,
+    threads: int,
+) -> Fits:
+    coordinates = specification.coordinates
+    points = np.ascontiguousarray(coordinates.from_natural(starts))
+    found, facts = (
+        np.full((len(windows), starts.shape[2]), np.nan),
+        np.full((len(windows), 4), np.nan),
+    )
+    endings = np.zeros(len(windows), dtype=np.int64)
+    terms, measure = arrays(specification, windows)
+
+    def run(first: Ints, stop: Ints) -> None:
+        generic.fit_windows(
+            specification.layout, windows.values, terms, measure, windows.offsets, windows.lengths, points, first, stop,
+            coordinates.mixing, coordinates.logs, coordinates.shifts, coordinates.normals, coordinates.limits,
+            coordinates.limit_scales, coordinates.reach, mode, tolerance, max_evaluations, found, facts, endings,
+        )  # fmt: skip
+
+    over_chains(run, windows, threads)
+    return Fits(
+        specification,
+        coordinates.to_natural(found),
+        facts[:, 0],
+        facts[:, 1],
+        facts[:, 2].astype(np.int64),
+        endings,
+    )

@@ -76,14 +76,18 @@ def leaderboard(
 
     def rank(scored: pd.DataFrame) -> pd.DataFrame:
         from ml.evaluation.leaderboard import leaderboard as ranked
+        from ml.evaluation.segments import segments
 
-        return ranked(scored, benchmark=BENCHMARK)
+        with platform.warehouse.read() as connection:
+            regimes = segment_features(connection, last)
+        return ranked(scored, benchmark=BENCHMARK, segments=segments(scored, regimes))
 
-    rows = _as_at(platform, "evaluation.leaderboard", last, rank)
+    written = _as_at(platform, "evaluation.leaderboard", last, rank)
+    rows = written[written["segment_kind"] == "all"] if len(written) else written
     best = rows[rows["horizon"] == 1].sort_values("qlike") if len(rows) else rows
     return result(
         platform,
-        len(rows),
+        len(written),
         best_model_1d=str(best["model"].iloc[0]) if len(best) else None,
         best_qlike_1d=float(best["qlike"].iloc[0]) if len(best) else None,
         leaderboard=dg.MetadataValue.md(
@@ -131,7 +135,7 @@ def live_scores(connection: duckdb.DuckDBPyConnection, last: date) -> pd.DataFra
     """Scores known by ``last``; of a day that several versions of a model forecast, the newest version's."""
     return connection.execute(
         """
-        SELECT s.* FROM evaluation.scores s JOIN models.registry m USING (model, model_version)
+        SELECT s.*, m.code_version, m.data_hash AS data_version FROM evaluation.scores s JOIN models.registry m USING (model, model_version)
         WHERE s.as_of + s.horizon <= ?
         QUALIFY row_number() OVER (
             PARTITION BY s.asset, s.as_of, s.horizon, s.model ORDER BY m.created_at DESC, s.model_version
@@ -140,6 +144,27 @@ def live_scores(connection: duckdb.DuckDBPyConnection, last: date) -> pd.DataFra
         """,
         [last],
     ).df()
+
+
+def segment_features(connection: duckdb.DuckDBPyConnection, last: date) -> pd.DataFrame:
+    """asset, as_of, rv_22d and whether the day had a jump: what tells the regimes of a leaderboard apart."""
+    from ml.baselines.jumps import is_jump, jump_statistic
+
+    frame = connection.execute(
+        "SELECT asset, as_of, rv_22d, rv_d, bipower_d, quarticity_d, bars_expected FROM features.daily "
+        "WHERE as_of <= ? ORDER BY asset, as_of",
+        [last],
+    ).df()
+    parts = []
+    for _, coin in frame.groupby("asset"):
+        measures = (
+            coin[[name]].to_numpy(float)
+            for name in ("rv_d", "bipower_d", "quarticity_d", "bars_expected")
+        )
+        statistic = jump_statistic(*measures)[:, 0]
+        parts.append(coin.assign(jump=is_jump(statistic)))
+    found = pd.concat(parts, ignore_index=True) if parts else frame.assign(jump=False)
+    return found[["asset", "as_of", "rv_22d", "jump"]]
 
 
 def _as_at(

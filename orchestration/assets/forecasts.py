@@ -10,6 +10,7 @@ import dagster as dg
 import pandas as pd
 
 from orchestration.assets.common import key_of, output_options, result
+from orchestration.calibration import calibrated_forecasts
 from orchestration.gates import require_open_gates
 from orchestration.panels import read_features
 from orchestration.partitions import day_range
@@ -41,7 +42,7 @@ def days_of(first: date, last: date) -> list[date]:
                 key_of("features.realized"),
             ],
         )
-        for table in ("forecasts.volatility", "forecasts.refusals")
+        for table in ("forecasts.volatility", "forecasts.model_quantiles", "forecasts.refusals")
     ],
     backfill_policy=dg.BackfillPolicy.single_run(),
     pool="warehouse",
@@ -68,12 +69,17 @@ def volatility(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Pla
         forecasts = model.forecast(panel, block.days)
         made.append(forecasts.to_frame().assign(model_version=block.model_version))
         refused.append(forecasts.refused().assign(model_version=block.model_version))
-    rows = _stamped(pd.concat(made), platform, context.run.run_id) if made else pd.DataFrame()
+    rows = own = pd.DataFrame()
+    if made:
+        own = _stamped(pd.concat(made), platform, context.run.run_id)
+        with warehouse.read() as connection:
+            rows = calibrated_forecasts(connection, own, last)
     refusals = (
         _stamped(pd.concat(refused), platform, context.run.run_id) if refused else pd.DataFrame()
     )
     if not rows.empty or not refusals.empty:
         with warehouse.write() as connection:
+            _write(connection, "forecasts.model_quantiles", own)
             _write(connection, "forecasts.volatility", rows)
             _write(connection, "forecasts.refusals", refusals.rename(columns={"status": "reason"}))
     for reason, count in refusals.groupby("status").size().items() if not refusals.empty else ():
@@ -85,6 +91,7 @@ def volatility(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Pla
             [last, settings.champion],
         ).df()
         total = connection.execute("SELECT count(*) FROM forecasts.volatility").fetchone()
+        total_own = connection.execute("SELECT count(*) FROM forecasts.model_quantiles").fetchone()
         total_refused = connection.execute("SELECT count(*) FROM forecasts.refusals").fetchone()
     first_asset = summary[summary["horizon"] == 1]
     yield result(
@@ -98,6 +105,9 @@ def volatility(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Pla
         champion_forecasts=dg.MetadataValue.md(summary.to_markdown(index=False))
         if len(summary)
         else None,
+    )
+    yield result(
+        platform, int(total_own[0]) if total_own else 0, key_of("forecasts.model_quantiles")
     )
     yield result(
         platform,

@@ -69,7 +69,7 @@ def leaderboard(connection: duckdb.DuckDBPyConnection, as_of: date) -> list[Row]
         SELECT * EXCLUDE (as_of), as_of AS scored_until,
             rank() OVER (PARTITION BY horizon ORDER BY qlike NULLS LAST) AS place
         FROM evaluation.leaderboard
-        WHERE as_of = (SELECT max(as_of) FROM evaluation.leaderboard WHERE as_of <= $as_of)
+        WHERE as_of = (SELECT max(as_of) FROM evaluation.leaderboard WHERE as_of <= $as_of) AND segment_kind = 'all'
         ORDER BY horizon, qlike NULLS LAST, model
         """,
         as_of=as_of,

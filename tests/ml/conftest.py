@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from ml.panel import Panel
-from tests.ml.archive_frames import frames_from_bars, made_up_bars
+from tests.ml.archive_frames import made_up_bars
+from tests.ml.baselines.realised_frames import measured_frames
 
 
 @pytest.fixture(scope="session")
@@ -17,7 +18,7 @@ def market() -> tuple[pd.DataFrame, pd.DataFrame]:
     listed = day.max() - pd.Timedelta(days=60)
     outage = day == pd.Timestamp("2021-09-10", tz="UTC")
     kept = ~outage & ((bars["asset"] != "NEW") | (day > listed))
-    return frames_from_bars(bars[kept], "simulated")
+    return measured_frames(bars[kept], "simulated")
 
 
 @pytest.fixture(scope="session")

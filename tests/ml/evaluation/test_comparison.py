@@ -8,9 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
-from arch.bootstrap import MCS, SPA
+from arch.bootstrap import MCS, SPA, StepM
 from scipy.stats import t as student
-from statsmodels.stats.sandwich_covariance import cov_hac_simple, weights_uniform
+from statsmodels.stats.sandwich_covariance import (
+    cov_cluster,
+    cov_hac_simple,
+    cov_nw_groupsum,
+    weights_uniform,
+)
 
 from ml.evaluation.comparison import (
     BOOTSTRAP_SEED,
@@ -20,6 +25,8 @@ from ml.evaluation.comparison import (
     fewest_days,
     mincer_zarnowitz,
     model_confidence_set,
+    panel_diebold_mariano,
+    stepwise_superior,
     superior_predictive_ability,
 )
 
@@ -121,13 +128,20 @@ def test_twins_share_the_confidence_set_and_few_days_give_none() -> None:
         model_confidence_set(losses, size=1.5)
 
 
-def test_superior_predictive_ability_is_that_of_arch() -> None:
+def studentised(benchmark: Any, losses: pd.DataFrame) -> pd.DataFrame:
+    """Losses over the benchmark's in units of the long-run sd that arch computes."""
+    procedure = SPA(benchmark, losses, reps=1, block_size=7, seed=0)
+    procedure.compute()
+    return losses.sub(benchmark, axis=0) / np.sqrt(procedure._loss_diff_var)
+
+
+def test_superior_predictive_ability_is_that_of_arch_on_studentised_losses() -> None:
     losses = loss_table()
     beaten = superior_predictive_ability(losses["bad"], losses[["good", "as_good"]])
     unbeaten = superior_predictive_ability(losses["good"], losses[["as_good", "bad"]])
     procedure = SPA(
-        losses["good"].to_numpy(),
-        losses[["as_good", "bad"]].to_numpy(),
+        np.zeros(300),
+        studentised(losses["good"], losses[["as_good", "bad"]]).to_numpy(),
         reps=1000,
         block_size=7,
         seed=BOOTSTRAP_SEED,
@@ -138,6 +152,23 @@ def test_superior_predictive_ability_is_that_of_arch() -> None:
     assert np.isnan(superior_predictive_ability(np.ones(10), np.ones((10, 2))).p_value)
     with pytest.raises(ValueError, match=r"losses of shape \(3, 2\)"):
         superior_predictive_ability(np.ones(10), np.ones((3, 2)))
+
+
+def test_a_noisy_model_does_not_hide_a_better_one() -> None:
+    """What dividing by the sd is for (Hansen 2005, section 3.1)."""
+    generator = np.random.default_rng(4)
+    base = generator.standard_normal(400) ** 2
+    losses = pd.DataFrame(
+        {
+            "better": base - 0.05 + 0.2 * generator.standard_normal(400),
+            "noisy": base + 0.3 + 8.0 * generator.standard_normal(400),
+        }
+    )
+    assert superior_predictive_ability(base, losses).p_value < 0.01
+    assert stepwise_superior(base, losses) == ["better"]
+    plain = SPA(base, losses, reps=1000, block_size=7, seed=BOOTSTRAP_SEED)
+    plain.compute()
+    assert plain.pvalues["consistent"] > 0.1
 
 
 @pytest.mark.parametrize("horizon", [1, 5])
@@ -164,3 +195,103 @@ def test_mincer_zarnowitz_seldom_rejects_unbiased_forecasts() -> None:
         realized = forecast * generator.gamma(4, 0.25, 400)
         rejections.append(mincer_zarnowitz(realized, forecast).p_value < 0.05)
     assert 0.02 < np.mean(rejections) < 0.10
+
+
+def panel_losses(generator: np.random.Generator, days: int = 200, coins: int = 8) -> Any:
+    """Loss differences (T, N) of coins that move together, some missing."""
+    common = generator.standard_normal((days, 1))
+    values = common + 0.5 * generator.standard_normal((days, coins))
+    values[: days // 3, -2:] = np.nan  # two coins are listed later
+    return values
+
+
+def test_panel_diebold_mariano_is_the_date_clustered_regression_of_statsmodels() -> None:
+    difference = panel_losses(np.random.default_rng(0)) + 0.2
+    given = np.isfinite(difference)
+    day = np.broadcast_to(np.arange(200)[:, None], difference.shape)[given]
+    regression = sm.OLS(difference[given], np.ones(given.sum())).fit()
+    one = cov_cluster(regression, day, use_correction=False)[0, 0]
+    result = panel_diebold_mariano(difference, np.zeros_like(difference))
+    expected = np.sqrt(199 / 200) * difference[given].mean() / np.sqrt(one)
+    assert result.statistic == pytest.approx(expected, rel=1e-9)
+    assert result.observations == 200
+    five = cov_nw_groupsum(regression, 4, day, weights_func=weights_uniform, use_correction=0)[0, 0]
+    factor = (200 + 1 - 10 + 20 / 200) / 200
+    expected = np.sqrt(factor) * difference[given].mean() / np.sqrt(five)
+    found = panel_diebold_mariano(difference, np.zeros_like(difference), 5).statistic
+    assert found == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_balanced_panel_is_tested_as_its_daily_means() -> None:
+    difference = panel_losses(np.random.default_rng(1))[:, :6]
+    panel = panel_diebold_mariano(difference, np.zeros_like(difference), 5)
+    daily = diebold_mariano(difference.mean(axis=1), np.zeros(200), 5)
+    assert panel.statistic == pytest.approx(daily.statistic)
+    assert np.isnan(panel_diebold_mariano(difference[:20], difference[:20]).p_value)
+    assert panel_diebold_mariano(difference, difference).p_value == 1.0
+    with pytest.raises(ValueError, match=r"losses of shape \(200,\): expected \(days, coins\)"):
+        panel_diebold_mariano(difference[:, 0], difference[:, 0])
+
+
+def test_clustering_by_date_keeps_the_size_that_pooling_loses() -> None:
+    generator = np.random.default_rng(2)
+    clustered, pooled = [], []
+    for _ in range(200):
+        difference = panel_losses(generator)
+        clustered.append(panel_diebold_mariano(difference, np.zeros_like(difference)).p_value)
+        flat = difference[np.isfinite(difference)]
+        pooled.append(diebold_mariano(flat, np.zeros_like(flat)).p_value)
+    assert 0.01 < np.mean(np.array(clustered) < 0.05) < 0.10
+    assert np.mean(np.array(pooled) < 0.05) > 0.3
+
+
+@pytest.mark.parametrize(("horizon", "shift"), [(1, 0.2), (5, 0.2), (22, 0.3)])
+def test_diebold_mariano_finds_a_difference_that_is_there(horizon: int, shift: float) -> None:
+    generator = np.random.default_rng(8)
+    zeros = np.zeros(1000)
+    scale = np.sqrt(horizon)  # keeps the variance of a day's difference at 1
+    found = [
+        diebold_mariano(scale * overlapping(1000, horizon, generator) + shift, zeros, horizon)
+        for _ in range(100)
+    ]
+    power = np.mean([result.p_value < 0.05 for result in found])
+    assert power > {1: 0.95, 5: 0.7, 22: 0.3}[horizon]
+
+
+def test_stepwise_superior_is_that_of_arch_and_names_the_better_models() -> None:
+    losses = loss_table()
+    found = stepwise_superior(losses["bad"], losses[["good", "as_good"]])
+    procedure = StepM(
+        np.zeros(300), studentised(losses["bad"], losses[["good", "as_good"]]),
+        size=0.05, reps=1000, block_size=7, seed=BOOTSTRAP_SEED,
+    )  # fmt: skip
+    procedure.compute()
+    assert found == list(procedure.superior_models) == ["good", "as_good"]
+    three = losses.assign(barely=losses["bad"] - 0.011)
+    assert stepwise_superior(losses["bad"], three[["good", "barely"]]) == ["good", "barely"]
+    assert stepwise_superior(losses["good"], losses[["as_good", "bad"]]) == []
+    assert stepwise_superior(losses["good"], losses[["good"]]) == []
+    assert stepwise_superior(losses["good"][:20], losses[["bad"]][:20]) == []
+    with pytest.raises(ValueError, match="losses of 300 days: expected 20"):
+        stepwise_superior(losses["good"][:20], losses[["bad"]])
+    with pytest.raises(ValueError, match=r"size 0: expected"):
+        stepwise_superior(losses["good"], losses[["bad"]], size=0)
+
+
+def test_spa_stepm_and_the_confidence_set_keep_their_size_and_have_power() -> None:
+    """40 tables of five equal models and a bad one: seldom a false winner, the bad one always out."""
+    generator = np.random.default_rng(9)
+    spa, steps, kept_all, bad_out = [], [], [], []
+    for _ in range(40):
+        losses = pd.DataFrame(generator.standard_normal((250, 5)), columns=list("abcde"))
+        spa.append(
+            superior_predictive_ability(losses["a"], losses.drop(columns="a")).p_value < 0.05
+        )
+        steps.append(bool(stepwise_superior(losses["a"], losses.drop(columns="a"))))
+        p_values = model_confidence_set(losses.assign(bad=losses["a"] + 0.5 + losses["b"] / 4))
+        kept_all.append((p_values.drop("bad") >= 0.1).all())
+        bad_out.append(p_values["bad"] < 0.1)
+    assert np.mean(spa) <= 0.15
+    assert np.mean(steps) <= 0.15
+    assert np.mean(kept_all) >= 0.75
+    assert np.mean(bad_out) > 0.9

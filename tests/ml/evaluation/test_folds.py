@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ml.evaluation.folds import WalkForward, purge
+from ml.evaluation.folds import WalkForward, fits, purge
 
 
 def test_rolling_folds_by_hand() -> None:
@@ -37,6 +37,31 @@ def test_coins_join_when_they_have_enough_rows() -> None:
     first, second = WalkForward(steps=5, initial_train_size=10).split(20)
     assert first.assets({"BTC": 0, "NEW": 6}, minimum=5) == ("BTC",)
     assert second.assets({"BTC": 0, "NEW": 6}, minimum=5) == ("BTC", "NEW")
+
+
+def test_a_fit_reads_the_day_after_its_last_training_row_and_no_later_one() -> None:
+    without_gap, *_ = WalkForward(steps=3, initial_train_size=4).split(11)
+    assert without_gap.fit_row == without_gap.test.start == 4
+    with_gap, *_ = WalkForward(steps=3, initial_train_size=4, gap=2).split(11)
+    assert (with_gap.fit_row, with_gap.test.start) == (4, 6)
+
+
+def test_a_walk_may_start_before_the_first_full_window() -> None:
+    folds = list(WalkForward(steps=5, initial_train_size=10).split(20, first_test=6))
+    assert [fold.train for fold in folds] == [range(6), range(1, 11), range(6, 16)]
+    assert [fold.test for fold in folds] == [range(6, 11), range(11, 16), range(16, 20)]
+    with pytest.raises(ValueError, match="first_test 2: expected more than the gap of 2 rows"):
+        list(WalkForward(steps=5, initial_train_size=10, gap=2).split(20, first_test=2))
+
+
+def test_folds_that_share_a_fit_are_one_with_all_their_test_rows() -> None:
+    folds = list(WalkForward(steps=2, initial_train_size=4, refit=2).split(11))
+    assert [(f.train, f.test) for f in fits(folds)] == [
+        (range(4), range(4, 8)),
+        (range(4, 8), range(8, 11)),
+    ]
+    once = fits(WalkForward(steps=2, initial_train_size=4, refit=False).split(11))
+    assert [fold.test for fold in once] == [range(4, 11)]
 
 
 @given(

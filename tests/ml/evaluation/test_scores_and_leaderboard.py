@@ -11,6 +11,7 @@ from ml.evaluation.comparison import diebold_mariano
 from ml.evaluation.leaderboard import COLUMNS as LEADERBOARD_COLUMNS
 from ml.evaluation.leaderboard import leaderboard
 from ml.evaluation.scores import KEYS, SCORE_COLUMNS, score_frame
+from ml.evaluation.segments import KINDS, segments
 from ml.evaluation.verdicts import COLUMNS as TEST_COLUMNS
 from ml.evaluation.verdicts import comparison_tests
 from ml.forecasts import QUANTILE_COLUMNS, QUANTILE_LEVELS
@@ -168,7 +169,7 @@ def test_every_test_is_there_with_a_verdict(scores: pd.DataFrame) -> None:
     tests = comparison_tests(scores)
     assert tuple(tests.columns) == TEST_COLUMNS
     assert set(tests["test"]) == {
-        "diebold_mariano", "mcs_90", "spa", "mincer_zarnowitz", "kupiec_95", "kupiec_975", "kupiec_99",
+        "diebold_mariano", "giacomini_white", "encompassing", "fissler_ziegel_975", "mcs_90", "spa", "step_m", "mincer_zarnowitz", "kupiec_95", "kupiec_975", "kupiec_99",
         "christoffersen_95", "christoffersen_975", "christoffersen_99", "dynamic_quantile_95",
         "dynamic_quantile_975", "dynamic_quantile_99", "acerbi_szekely_975",
     }  # fmt: skip
@@ -211,6 +212,137 @@ def test_mixed_sources_and_versions_are_refused(scores: pd.DataFrame) -> None:
                 [scores, scores[scores["model"] == "ewma"].iloc[:1].assign(model_version="v2")]
             )
         )
+
+
+def test_tests_beyond_averages_compare_with_the_benchmark(scores: pd.DataFrame) -> None:
+    by_key = comparison_tests(scores).set_index(["test", "horizon", "asset", "model"])
+    assert by_key.loc[("giacomini_white", 1, "ALL", "ewma"), "verdict"] == "foreseeable difference"
+    assert by_key.loc[("encompassing", 1, "ALL", "ewma"), "verdict"] == "adds nothing"
+    assert by_key.loc[("step_m", 1, "ALL", "ewma"), "verdict"] == "does not beat it"
+    assert np.isnan(by_key.loc[("step_m", 1, "ALL", "ewma"), "p_value"])
+    assert by_key.loc[("fissler_ziegel_975", 1, "ALL", "ewma"), "benchmark"] == "harx_cal"
+    assert by_key.loc[("fissler_ziegel_975", 5, "ALL", "ewma"), "forecasts"] == 51
+    assert ("fissler_ziegel_975", 1, "ALL", "garch_t") not in by_key.index  # it has no VaR
+    against_ewma = comparison_tests(scores, benchmark="ewma")
+    steps = against_ewma[(against_ewma["test"] == "step_m") & (against_ewma["horizon"] == 1)]
+    assert set(steps["model"]) == {"harx_cal", "garch_t"}
+    assert set(steps["verdict"]) == {"beats the benchmark"}
+
+
+def test_a_leaderboard_row_splits_its_log_error_and_explains_itself(scores: pd.DataFrame) -> None:
+    board = leaderboard(scores)
+    parts = board["log_bias_squared"] + board["log_error_variance"]
+    np.testing.assert_allclose(parts, board["log_mse"], rtol=1e-12)
+    one = board[board["horizon"] == 1].set_index("model")
+    assert one.loc["ewma", "log_bias_squared"] > 10 * one.loc["harx_cal", "log_bias_squared"] > 0
+    assert one.loc["ewma", "log_error_variance"] == pytest.approx(
+        one.loc["harx_cal", "log_error_variance"]
+    )
+    assert one.loc["harx_cal", "r2_log"] > 0 > one.loc["ewma", "r2_log"]
+    assert one["crps"].idxmin() == "harx_cal"
+    assert np.isnan(one.loc["garch_t", "fz_975"])
+    stored = scores.drop(columns=["crps", "width_80", "width_98", "pit", "fz_975"])
+    pd.testing.assert_frame_equal(
+        leaderboard(stored).drop(columns=["crps", "width_80", "fz_975"]),
+        board.drop(columns=["crps", "width_80", "fz_975"]),
+    )
+
+
+def test_the_ledger_says_from_what_a_row_was_made(scores: pd.DataFrame) -> None:
+    board = leaderboard(scores)
+    assert (board["model_versions"] == 1).all()
+    assert (board["code_version"] == "").all()
+    assert board.groupby("horizon")["data_version"].nunique().tolist() == [1, 1]
+    assert board["data_version"].nunique() == 2
+    late = scores["as_of"] > DAYS[100]
+    known = scores.assign(code_version=np.where(late, "bbb", "aaa"), data_version="first")
+    named = leaderboard(known)
+    assert (named["code_version"] == "aaa, bbb").all()
+    assert (named["data_version"] != board["data_version"]).all()
+    revised = known.copy()
+    revised.loc[revised.index[revised["horizon"] == 5], "realized_variance"] *= 1.0 + 1e-9
+    changed = leaderboard(revised)["data_version"] != named["data_version"]
+    assert changed.tolist() == (named["horizon"] == 5).tolist()
+    many = known.assign(code_version=(known.index % 5).astype(str))
+    assert leaderboard(many)["code_version"].str.match(r"5 versions, [0-9a-f]{8}").all()
+
+
+def features_frame() -> pd.DataFrame:
+    """BTC turbulent from day 150 on with jumps on days 50 and 200; ETH calm throughout; XRP without features."""
+    parts = []
+    for asset in ("BTC", "ETH"):
+        late = (np.arange(260) >= 150) & (asset == "BTC")
+        parts.append(
+            pd.DataFrame(
+                {
+                    "asset": asset, "as_of": DAYS, "rv_22d": np.where(late, 3.0, 1.0) - 1e-3 * np.arange(260),
+                    "jump": np.isin(np.arange(260), [50, 200]) & (asset == "BTC"),
+                }
+            )
+        )  # fmt: skip
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_segments_by_hand(scores: pd.DataFrame) -> None:
+    found = segments(scores, features_frame(), {"XRP": "small"})
+    label = found.set_index(["segment_kind", "horizon", "asset", "as_of"])["segment"].sort_index()
+    assert set(found["segment_kind"]) == set(KINDS)
+    assert label.loc[("coin_group", 5, "XRP")].unique().tolist() == ["small"]
+    assert label.loc[("coin_group", 5, "BTC")].unique().tolist() == ["other coins"]
+    assert label.loc[("year", 1, "BTC", DAYS[3])] == "2022"
+    assert set(found.loc[found["segment_kind"] == "target_day", "horizon"]) == {1}
+    days = label.loc[("target_day", 1, "BTC")]
+    assert days[pd.Timestamp("2022-01-07")] == "weekend"  # a Friday forecasts Saturday
+    assert days[pd.Timestamp("2022-01-09")] == "weekday"  # a Sunday forecasts Monday
+    regime = label.loc[("regime", 1, "BTC")]
+    assert regime.index.min() == DAYS[89]
+    assert regime[DAYS[149]] == "calm"
+    assert regime[DAYS[150]] == "turbulent"
+    assert set(label.loc[("regime", 1, "ETH")]) == {"calm"}
+    assert "XRP" not in label.loc[("regime", 1)].index.get_level_values("asset")
+    jump = label.loc[("jump", 5, "BTC")]
+    expected = {44: "no jump near", 45: "before a jump", 49: "before a jump", 50: "after a jump", 54: "after a jump", 55: "no jump near"}  # fmt: skip
+    assert {day: jump[DAYS[day]] for day in expected} == expected
+    assert label.loc[("jump", 1, "BTC", DAYS[48])] == "no jump near"
+    assert label.loc[("jump", 1, "BTC", DAYS[49])] == "before a jump"
+    without = segments(scores)
+    assert set(without["segment_kind"]) == {"coin_group", "year", "target_day"}
+    assert segments(scores.iloc[:0]).empty
+    twice = pd.concat([features_frame(), features_frame()])
+    with pytest.raises(ValueError, match="features have two rows for BTC on 2022-01-01"):
+        segments(scores, twice)
+
+
+def test_a_regime_reads_nothing_after_its_day(scores: pd.DataFrame) -> None:
+    features = features_frame()
+    poisoned = features.copy()
+    poisoned.loc[poisoned["as_of"] > DAYS[120], "rv_22d"] = 1e6
+    one, other = (
+        segments(scores, frame[["asset", "as_of", "rv_22d"]]) for frame in (features, poisoned)
+    )
+    past = [frame[frame["as_of"] <= DAYS[120]].reset_index(drop=True) for frame in (one, other)]
+    pd.testing.assert_frame_equal(*past)
+
+
+def test_segment_rows_stand_beside_those_of_all_and_add_up(scores: pd.DataFrame) -> None:
+    found = segments(scores, features_frame())
+    board = leaderboard(scores, segments=found)
+    whole = leaderboard(scores)
+    everything = board[board["segment_kind"] == "all"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(everything, whole)
+    assert not board.duplicated(["segment_kind", "segment", "horizon", "model"]).any()
+    for kind in ("coin_group", "year", "jump"):
+        own = board[board["segment_kind"] == kind]
+        total = own.groupby(["horizon", "model"])["forecasts"].sum()
+        known = 1.0 if kind != "jump" else 2 / 3  # XRP has no features
+        expected = known * whole.set_index(["horizon", "model"])["forecasts"]
+        pd.testing.assert_series_equal(total, expected.sort_index(), check_dtype=False)
+    majors = board[(board["segment"] == "majors") & (board["horizon"] == 1)].set_index("model")
+    own = scores[scores["asset"].isin(["BTC", "ETH"]) & (scores["horizon"] == 1)]
+    expected = leaderboard(own).set_index("model")
+    assert majors["qlike"].to_dict() == expected["qlike"].to_dict()
+    assert majors["in_mcs_90"].to_dict() == expected["in_mcs_90"].to_dict()
+    assert majors["data_version"].to_dict() == expected["data_version"].to_dict()
 
 
 def test_scores_do_not_depend_on_row_order(scores: pd.DataFrame, realized: pd.DataFrame) -> None:

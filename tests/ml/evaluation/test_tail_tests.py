@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import statsmodels.api as sm
-from scipy.stats import chi2
+from scipy.stats import chi2, norm
 from scipy.stats import t as student
 
 from ml.evaluation.tails import (
@@ -29,6 +29,18 @@ def test_kupiec_equals_the_published_example_of_jp_morgan_1998() -> None:
     result = kupiec(breaches(252, 20), 0.95)
     assert result.statistic == pytest.approx(3.91, abs=0.005)
     assert result.p_value == pytest.approx(chi2.sf(3.91, 1), abs=1e-3)
+
+
+def test_christoffersen_equals_the_published_example_of_jp_morgan_1998() -> None:
+    """Jorion, Value at Risk, 3rd ed., chapter 6: of the 20 exceptions 6 followed another (14 of 232 and 6 of 20):
+    LR of independence 9.53, of conditional coverage 13.44."""
+    hits = np.zeros(253, dtype=bool)  # 252 steps from one day to the next
+    starts = 5 + 16 * np.arange(14)
+    hits[starts] = True
+    hits[starts[:6] + 1] = True
+    assert independence(hits) == pytest.approx(9.53, abs=0.005)
+    assert kupiec(hits[1:], 0.95).statistic + independence(hits) == pytest.approx(13.44, abs=0.005)
+    assert christoffersen(hits[1:], 0.95).statistic == pytest.approx(13.44, abs=0.05)
 
 
 def test_kupiec_is_zero_at_the_promised_share_and_defined_without_breaches() -> None:
@@ -124,3 +136,32 @@ def test_wrong_breaches_and_levels_are_quoted() -> None:
         kupiec([0.0, 2.0], 0.95)
     with pytest.raises(ValueError, match=r"level 0.05: expected above 0.5"):
         kupiec(np.zeros(50), 0.05)
+
+
+def test_acerbi_szekely_thresholds_are_the_published_ones() -> None:
+    """Acerbi and Szekely (2014), table 3: over 250 days at 2.5 % a Z2 of -0.70 has a significance of 5 % under normal
+    returns, -0.74 under Student t of 5; the authors propose -0.7 for all."""
+    alpha, day = 0.025, np.full(250, 1.0)
+    normal = (-norm.ppf(alpha), norm.pdf(norm.ppf(alpha)) / alpha)
+    for risk, shortfall in (normal, student_risk(250)):
+        breach = 0.70 + 1.0  # -Z2 + 1 in units of n alpha ES
+        returns = np.zeros(250)
+        # six breaches of one size that add up to that statistic
+        returns[:6] = -breach * 250 * alpha * shortfall / 6
+        result = acerbi_szekely(returns, risk * day, shortfall * day)
+        assert result.statistic == pytest.approx(-0.70)
+        assert 0.035 < result.p_value < 0.065
+
+
+def test_coverage_tests_find_risk_that_is_understated_or_clustered() -> None:
+    generator = np.random.default_rng(12)
+    short, chained, foretold = [], [], []
+    for _ in range(60):
+        short.append(kupiec(generator.random(500) < 0.10, 0.95).p_value < 0.05)
+        state, hits = False, []
+        for draw in generator.random(500):
+            state = bool(draw < (0.4 if state else 0.03))
+            hits.append(state)
+        chained.append(christoffersen(hits, 0.95).p_value < 0.05)
+        foretold.append(dynamic_quantile(hits, np.ones(500), 0.95).p_value < 0.05)
+    assert min(np.mean(short), np.mean(chained), np.mean(foretold)) > 0.85
