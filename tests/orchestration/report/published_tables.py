@@ -274,6 +274,8 @@ def _leaderboard(rng: np.random.Generator, source: str) -> pd.DataFrame:
                 "as_of": AS_OF,
                 "horizon": horizon,
                 "model": model,
+                "segment_kind": "all",
+                "segment": "all",
                 "forecasts": 2730,
                 "assets": 3,
                 "first_as_of": date(2022, 1, 1),
