@@ -10,6 +10,7 @@ The peer only fetches: it stores nothing, checks nothing and cannot be killed. O
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import io
 import multiprocessing
@@ -21,6 +22,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import zipfile
 from collections.abc import Iterator
@@ -102,6 +104,7 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], Tables]:
             target=serve, args=(market, coins, files, options.latency / 1000, served, theirs)
         )
         server.start()
+        theirs.close()
         try:
             url = f"http://127.0.0.1:{mine.recv()}"
             moments = random.Random(options.seed)
@@ -118,7 +121,7 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], Tables]:
             processor, fetched = _processor_seconds() - processor, served.value
             peer = [_peer(url, market, options.peer_days, limited) for limited in (False, True)]
         finally:
-            server.terminate()
+            mine.close()
             server.join()
         found = _stored(market, coins, home)
         size = sum(file.stat().st_size for file in home.rglob("*") if file.is_file()) / 2**20
@@ -227,7 +230,7 @@ def write_archive(market: Market, coins: tuple[str, ...], folder: Path) -> int:
 def serve(
     market: Market, coins: tuple[str, ...], files: Path, latency: float, served: Any, ready: Any
 ) -> None:
-    """Answer until killed; ``served`` counts the zips, ``ready`` is sent the port."""
+    """Answer until the other end of ``ready``, which is sent the port, is closed; ``served`` counts the zips."""
     path_of_file = re.compile(
         r"/binance_files/data/spot/(?:monthly|daily)/klines/\w+/5m/([\w-]+\.zip(?:\.CHECKSUM)?)"
     )
@@ -271,8 +274,10 @@ def serve(
 
     http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     http.daemon_threads = True
+    threading.Thread(target=http.serve_forever, daemon=True).start()
     ready.send(http.server_address[1])
-    http.serve_forever()
+    with contextlib.suppress(EOFError):  # the benchmark has ended, however it did
+        ready.recv()
 
 
 def _listed(coin: str) -> str:
@@ -338,7 +343,7 @@ def _ingest(
         if deadline is not None and time.monotonic() >= deadline:
             process.send_signal(signal.SIGKILL)
             process.wait()
-        time.sleep(0.05)
+        time.sleep(0.1)
     if process.returncode not in (0, -signal.SIGKILL):
         raise SystemExit(f"{' '.join(command)} ended with status {process.returncode}")
     return time.monotonic() - started, peak
@@ -351,7 +356,7 @@ def _processor_seconds() -> float:
 
 
 def _peer(url: str, market: Market, days: int, limited: bool) -> float:
-    """Rows a second of ccxt's fetch_ohlcv over the last ``days``, page after page; the second of two passes."""
+    """Rows a second of ccxt's fetch_ohlcv over the last ``days``, page after page; the median of five passes after a first one."""
     import ccxt
 
     exchange = ccxt.binance(
@@ -364,8 +369,8 @@ def _peer(url: str, market: Market, days: int, limited: bool) -> float:
         for name, address in exchange.urls["api"].items()
     }
     exchange.load_markets()
-    rate = 0.0
-    for _ in range(2):
+    rates = []
+    for _ in range(6):
         rows = list[list[float]]()
         since = int(market.first.timestamp() * 1000) + BAR_MS * max(
             0, len(market.numbers) - 288 * days
@@ -374,11 +379,11 @@ def _peer(url: str, market: Market, days: int, limited: bool) -> float:
         while page := exchange.fetch_ohlcv("BTC/USDT", "5m", since, 1000):
             rows += page
             since = int(page[-1][0]) + BAR_MS
-        rate = len(rows) / (time.perf_counter() - started)
+        rates.append(len(rows) / (time.perf_counter() - started))
         expected = min(len(market.numbers), 288 * days)
         if len(rows) != expected:
             raise SystemExit(f"the peer read {len(rows)} rows: expected {expected}")
-    return rate
+    return float(np.median(rates[1:]))
 
 
 def _stored(market: Market, coins: tuple[str, ...], home: Path) -> dict[str, Any]:

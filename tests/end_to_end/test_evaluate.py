@@ -6,6 +6,10 @@ import shutil
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+from rich.console import Console
+
+from orchestration.evaluate import Plan, evaluate
 from tests.end_to_end.homes import AS_OF, Home, day_before
 
 FIRST = day_before(AS_OF, 27)
@@ -69,18 +73,10 @@ def test_an_evaluation_writes_scores_leaderboard_and_tests_and_the_same_again_ch
     assert home.rows("SELECT count(*) FROM evaluation.walk_forward") == [(1,)]
 
 
-def test_a_bad_plan_is_refused_by_name(finished: Home) -> None:
-    soon = (AS_OF + timedelta(days=1)).isoformat()
-    refused = finished.run("evaluate", "--from", soon, "--to", AS_OF.isoformat(), fails=True)
-    assert "expected the first day not to be after the last" in refused
-    unknown = finished.run(
-        "evaluate",
-        "--from",
-        FIRST.isoformat(),
-        "--to",
-        AS_OF.isoformat(),
-        "--models",
-        "tarot",
-        fails=True,
-    )
-    assert "model 'tarot': expected one of" in unknown.replace("\n", " ")
+def test_a_bad_plan_is_refused_by_name(tmp_path: Path) -> None:
+    settings, console = Home(tmp_path / "home").settings, Console(quiet=True)
+    backwards = Plan(("log_har",), AS_OF + timedelta(days=1), AS_OF, 4, 500)
+    with pytest.raises(ValueError, match="expected the first day not to be after the last"):
+        evaluate(settings, backwards, console)
+    with pytest.raises(ValueError, match="model 'tarot': expected one of"):
+        evaluate(settings, Plan(("tarot",), FIRST, AS_OF, 4, 500), console)

@@ -108,6 +108,7 @@ def test_a_second_run_changes_nothing(finished: Home) -> None:
     assert revision
 
 
+@pytest.mark.slow
 def test_daily_runs_equal_a_backfill(finished: Home, tmp_path) -> None:
     """From the same first day on: what corrects the intervals is the forecasts and outcomes that the home holds."""
     daily = Home(tmp_path / "daily")
