@@ -124,7 +124,30 @@ def revisions(
         with Warehouse(settings).read() as connection:
             return revision_table(connection)
 
-    _print_table(*_guard(read), as_csv=as_csv)
+    names, rows = _guard(read)
+    if as_csv:
+        return _print_table(names, rows, as_csv=True)
+    revised = [row for row in rows if row[names.index("revisions")]]
+    _print_table(
+        names,
+        [
+            [
+                "moves"
+                if v is True
+                else ""
+                if v is False
+                else f"{v:%Y-%m-%d %H:%M}"
+                if isinstance(v, datetime)
+                else v
+                for v in row
+            ]
+            for row in revised
+        ],
+        as_csv=False,
+    )
+    console.print(
+        f"{len(rows) - len(revised)} of {len(rows)} series were never revised; --csv has them all"
+    )
 
 
 @sources.command("check")
@@ -481,7 +504,9 @@ def _print_table(names: Sequence[str], rows: Sequence[Sequence[Any]], *, as_csv:
         writer.writerow(names)
         writer.writerows(rows)
         return
-    table = Table(*names, header_style="bold")
+    table = Table(header_style="bold")
+    for name in names:
+        table.add_column(name, overflow="fold")
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
     console.print(table)

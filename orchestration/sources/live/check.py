@@ -32,6 +32,8 @@ class Probe:
 
 def probe_all(config: LiveConfig, *, clock: Clock = utc_now) -> Iterator[Probe]:
     """A probe for each connector, in the order in which they answer; all are asked at once."""
+    import ccxt  # noqa: F401 - it takes seconds, which no provider should be blamed for
+
     made = connectors(Providers(config, clock=clock, attempts=1))
     with ThreadPoolExecutor(max_workers=8) as pool:
         for done in as_completed([pool.submit(probe, connector) for connector in made]):
