@@ -27,3 +27,8 @@ def _home_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
     """Modules that read settings on import get a home of their own, never the developer's."""
     os.environ["VOLCAST_HOME"] = str(tmp_path_factory.mktemp("home"))
     return
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole runs first: the longest modules must not begin when the others are done."""
+    items.sort(key=lambda item: "end_to_end" not in item.path.parts)

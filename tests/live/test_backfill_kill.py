@@ -14,6 +14,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from orchestration.settings import PROJECT_ROOT
 from tests.end_to_end.homes import Home
 from tests.live.providers.binance_files import BinanceFiles
@@ -76,6 +78,7 @@ def _asked(request: Request) -> tuple[str, datetime] | None:
     return None
 
 
+@pytest.mark.slow
 def test_a_backfill_that_is_killed_again_and_again_ends_with_every_bar_once(
     serve: Callable[..., ProviderServer], tmp_path: Path
 ) -> None:
