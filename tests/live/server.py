@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -78,7 +79,7 @@ class ProviderServer:
         self.requests: list[Request] = []
         self._plan: deque[str | None] = deque()
         self._lock = threading.Lock()
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self))
+        self._http = _Server(("127.0.0.1", 0), _handler_of(self))
         self._http.daemon_threads = True
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True)
 
@@ -116,6 +117,13 @@ def storm(seed: int, length: int, share: float = 0.5) -> list[str | None]:
     """A plan in which each answer is a fault with that probability."""
     chance = random.Random(seed)
     return [chance.choice(FAULTS) if chance.random() < share else None for _ in range(length)]
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that hangs up, as one that is killed does, is no news."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 def _handler_of(server: ProviderServer) -> type[BaseHTTPRequestHandler]:
