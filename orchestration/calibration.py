@@ -32,13 +32,12 @@ def calibrated_forecasts(
     adjusted = adjust(both, first_known_outcomes(realized, HORIZONS))
     kept = own.drop(columns=["calibrated", *QUANTILE_COLUMNS])
     keys = [name for name in KEY if name != "as_of"]
-    merged = kept.astype({"as_of": "datetime64[s]"}).merge(
+    return kept.astype({"as_of": "datetime64[s]"}).merge(
         adjusted.astype({name: own[name].dtype for name in keys}),
         on=list(KEY),
         how="left",
         validate="m:1",
     )
-    return merged.drop(columns=["source_x", "source_y"], errors="ignore")
 
 
 def earlier_quantiles(

@@ -370,7 +370,7 @@ def quarantine_release(
     settings = _settings()
 
     def release() -> int:
-        from orchestration.ingest import release_rows
+        from orchestration.raw_rows import release_rows
         from orchestration.warehouse import Warehouse, WarehouseError
 
         warehouse = Warehouse(settings)

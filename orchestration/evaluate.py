@@ -23,7 +23,7 @@ from ml.evaluation.outcomes import first_known_outcomes
 from ml.evaluation.scores import score_frame
 from ml.evaluation.segments import segments
 from ml.evaluation.verdicts import comparison_tests
-from ml.evaluation.walk_forward import Step, WalkForwardError, WalkForwardResult, walk_forward
+from ml.evaluation.walk_forward import Step, WalkForwardResult, walk_forward
 from ml.forecasts import HORIZONS
 from ml.models import MODELS, create
 from ml.panel import Panel
@@ -187,6 +187,3 @@ def _identity(settings: Settings, plan: Plan, names: tuple[str, ...], data_versi
     }
     del parts["workers"]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:12]
-
-
-__all__ = ["Evaluation", "Plan", "WalkForwardError", "evaluate"]

@@ -81,7 +81,7 @@ def write_stream(connection: duckdb.DuckDBPyConnection, state: StreamState) -> N
     held = connection.execute(
         "SELECT status, notes FROM raw.streams WHERE stream = ?", [state.stream]
     ).fetchone()
-    if held is not None and held != (state.status, state.notes):
+    if held != (state.status, state.notes):
         bump_revision(connection)
     connection.execute("DELETE FROM raw.streams WHERE stream = ?", [state.stream])
     row = [

@@ -17,9 +17,10 @@ from orchestration.assets.common import (
     result,
 )
 from orchestration.headline_tone import daily_tone
-from orchestration.ingest import IngestCount, WindowResult, append_batch, ingest_window
+from orchestration.ingest import WindowResult, ingest_window
 from orchestration.partitions import DAILY, ONE_RUN, day_range
 from orchestration.platform import Platform
+from orchestration.raw_rows import IngestCount, append_batch
 from orchestration.sources.schema import TABLES
 from orchestration.warehouse import get_state, set_state
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from orchestration.gates import run_gate
-from orchestration.ingest import append_batch
+from orchestration.raw_rows import append_batch
 from orchestration.settings import Settings
 from orchestration.sources.schema import TABLES
 from orchestration.warehouse import Warehouse

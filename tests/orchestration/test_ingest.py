@@ -6,11 +6,8 @@ from datetime import UTC, date, datetime, timedelta
 import pyarrow as pa
 import pytest
 
-from orchestration.ingest import (
-    append_batch,
-    ingest_window,
-    release_rows,
-)
+from orchestration.ingest import ingest_window
+from orchestration.raw_rows import append_batch, release_rows
 from orchestration.settings import Settings
 from orchestration.sources.bundle import FeedBundle, WholeTable
 from orchestration.sources.schema import TABLES

@@ -247,3 +247,23 @@ def test_bars_of_an_exchange_were_there_whenever_we_ask(warehouse):
     _ingest(warehouse, source)
     found = _rows(warehouse, "SELECT known_at FROM raw.onchain_metrics WHERE day(ts) = 3")
     assert found == [(late + DELAY,)]
+
+
+def test_an_earlier_start_brings_history_with_its_times_and_late_rows_with_their_arrival(warehouse):
+    provider = Provider("p", "BTC", 6)
+    late = DAY + timedelta(days=4)
+    value = provider.values.pop(late)
+    source = Live(lambda: [provider.stream()], DAY + timedelta(days=20))
+    source.start = (DAY + timedelta(days=3)).date()
+    history = {ts: v for ts, v in provider.values.items() if ts < DAY + timedelta(days=3)}
+    for ts in history:
+        del provider.values[ts]
+    _ingest(warehouse, source)
+    provider.values |= {**history, late: value}
+    source.start = DAY.date()
+    source.present += timedelta(days=1)
+    _ingest(warehouse, source)
+    known = dict(_rows(warehouse, "SELECT ts, known_at FROM raw.onchain_metrics"))
+    assert known.pop(late) == source.present
+    assert all(known_at == ts + DELAY for ts, known_at in known.items())
+    assert len(known) == 5
