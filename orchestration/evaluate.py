@@ -65,7 +65,7 @@ def evaluate(settings: Settings, plan: Plan, console: Console) -> Evaluation:
     names = tuple(dict.fromkeys((*plan.models, BENCHMARK)))
     with warehouse.read() as connection:
         history = (plan.last - plan.first).days + plan.window_days + MOST_FEATURE_LAG_DAYS
-        hourly = any(name == "attention" for name in names)
+        hourly = any(MODELS[name].reads_hourly for name in names)
         frames = read_features(
             connection, plan.last, None if plan.expanding else history, hourly=hourly
         )

@@ -14,6 +14,7 @@ import dagster as dg
 import duckdb
 import pandas as pd
 
+from ml.models import MODELS
 from ml.models import names as model_names
 from ml.snapshot import write_snapshot
 from orchestration.assets.common import GPU_POOL, key_of, output_options, result
@@ -104,7 +105,7 @@ def registry(
         oldest = min(date.fromisoformat(fit["trained_as_of"]) for fit in due)
         history = (newest - oldest).days + settings.train_window_days + MOST_FEATURE_LAG_DAYS
         frames = read_features(
-            connection, newest, history, hourly=any(fit["model"] == "attention" for fit in due)
+            connection, newest, history, hourly=any(MODELS[fit["model"]].reads_hourly for fit in due)
         )
     folder, snapshot_hash = _write_snapshot(settings, frames)
     spec = {
