@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar
 
+from ml.attention.anchor import anchor_class
 from ml.attention.network import NetworkConfig
 from ml.attention.selection import SelectionConfig
 from ml.attention.tokens import TokenConfig
@@ -31,11 +32,15 @@ class AttentionConfig:
     selection: SelectionConfig
     window_days: int = DEFAULT_WINDOW_DAYS  # length of the rolling training window
     n_seeds: int = 1  # networks trained from different seeds; their outputs are averaged
+    anchor: str = (
+        "harx_cal"  # the forecast that attention corrects, by name (ml/attention/anchor.py)
+    )
 
     def __post_init__(self) -> None:
         for name in ("window_days", "n_seeds"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)}: expected a positive integer")
+        anchor_class(self.anchor)
         weights = self.training.horizon_weights
         if len(weights) != len(HORIZONS):
             raise ValueError(f"horizon_weights {weights}: expected one for each of {HORIZONS}")
@@ -80,7 +85,7 @@ PARTS: dict[str, type[Any]] = {
     "training": TrainingConfig,
     "selection": SelectionConfig,
 }
-OWN: dict[str, int] = {"window_days": DEFAULT_WINDOW_DAYS, "n_seeds": 1}
+OWN: dict[str, Any] = {"window_days": DEFAULT_WINDOW_DAYS, "n_seeds": 1, "anchor": "harx_cal"}
 
 
 def _names(part: type[Any]) -> list[str]:

@@ -1,6 +1,6 @@
 """One fit, step by step: a panel that ends on the training day goes in, a fitted forecaster comes out.
 
-1. The window's newest part is the validation block; the anchor (HARX-cal) is fitted on what lies before it.
+1. The window's newest part is the validation block; the anchor (by default HARX-cal) is fitted on what lies before it.
 2. Training samples carry the anchor's held-out forecasts and targets that end before the validation block; validation
    samples carry forecasts of the anchor that never saw the block.
 3. Tokens are scaled by training samples alone; networks are trained, and stopped by the validation loss.
@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ml.attention.anchor import anchor_class
 from ml.attention.config import AttentionConfig
 from ml.attention.network import AttentionNetwork, ResidualForecaster
 from ml.attention.scaling import Scaler
@@ -30,7 +31,6 @@ from ml.attention.selection import Selection, qlike, select
 from ml.attention.tokens import CONTEXT_FIELDS, Tokens, make_tokens, price_share
 from ml.attention.training import Progress, Samples, predict, sample_weights, train
 from ml.attention.widening import ALL_GROUPS, MASKED, Widening, find_widening
-from ml.baselines.har import HarxCal, cross_fitted_variance
 from ml.forecasts import HORIZONS, QUANTILE_LEVELS
 from ml.panel import Panel
 
@@ -197,14 +197,14 @@ def _block_start(panel: Panel, first: int, config: AttentionConfig) -> int:
 def _blocks(panel: Panel, first: int, start: int, config: AttentionConfig) -> tuple[Block, Block]:
     """Training samples (rows first .. start-1) and validation samples (rows start .. T-1)."""
     before: date = panel.days[start - 1].item()
-    held_days, held_variance = cross_fitted_variance(panel, before, {"window_days": start - first})
+    selection_anchor = anchor_class(config.anchor)()
+    held_days, held_variance = selection_anchor.cross_fitted(panel, before, start - first)
     held_out = np.full((len(panel.days), len(panel.assets), len(HORIZONS)), np.nan)
-    held_out[panel.rows(held_days.tolist())] = held_variance
-    selection_anchor = HarxCal()
-    selection_anchor.fit(panel, before, {"window_days": start - first}, 0)
-    fitted = selection_anchor.forecast(panel, panel.days.tolist()).variance
+    held_out[panel.rows(held_days.tolist())] = np.log(held_variance)
+    selection_anchor.fit(panel, before, start - first, 0)
+    fitted, _ = selection_anchor.forecast(panel, panel.days.tolist())
     # Where there is no held-out forecast the anchor's fit knew no target of that row: its own forecast is one.
-    anchor = np.log(np.where(np.isfinite(held_out), held_out, fitted))
+    anchor = np.where(np.isfinite(held_out), held_out, fitted)
     target = np.full_like(anchor, np.nan)
     for column, horizon in enumerate(HORIZONS):
         ahead = panel.target(horizon)

@@ -1,14 +1,16 @@
 r"""The attention model as the platform calls it: fit, forecast, state; and what explanations need of it.
 
-    log variance_{D,h} = HARX-cal_{D,h} + lambda_h * cap * tanh(w_h' x_D)
+    log variance_{D,h} = anchor_{D,h} + lambda_h * cap * tanh(w_h' x_D)
 
 x_D is the forecast token after attention over daily and hourly price tokens and one context token per modality; lambda_h
-in [0, 1] is chosen on a validation block and is 0 where the network did not help: then the forecast is HARX-cal's. Where a
+in [0, 1] is chosen on a validation block and is 0 where the network did not help: then the forecast is the anchor's
+(anchor.py; HARX-cal by default). Where a
 modality is missing that the coin usually has, the quantiles move away from their median by the factor that the validation block
 asked for (widening.py).
 
 In: a `Panel`. Out: `Forecasts` with its own quantiles, `AttentionMaps`, `ModelState`.
-Never: a row after the as_of day, a forecast without its anchor, or a forecast for a coin that the anchor was not fitted on.
+Never: a row after the as_of day, a forecast without its anchor, or a number that belongs to one coin
+outside the anchor: a coin that training never saw is forecast wherever the anchor gives a forecast for it.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ml.attention.anchor import Anchor, anchor_class, gives_anchor
 from ml.attention.config import AttentionConfig
 from ml.attention.fitting import Fitted, assemble, empty_network, fit
 from ml.attention.maps import AttentionMaps, token_table
@@ -31,11 +34,10 @@ from ml.attention.scaling import Scaler
 from ml.attention.selection import Selection
 from ml.attention.tokens import CONTEXT_FIELDS, PRICE_GROUPS, make_tokens, price_share
 from ml.attention.training import Progress, one_thread
-from ml.attention.widening import Widening, widen
-from ml.baselines.har import HarxCal
+from ml.attention.widening import NEW_COIN, Widening, widen
 from ml.calibration import calibrate
 from ml.explain.protocol import TokenBatch
-from ml.forecasts import HORIZONS, OK, QUANTILE_LEVELS, Forecasts
+from ml.forecasts import HORIZONS, QUANTILE_LEVELS, Forecasts
 from ml.model import ModelState
 from ml.panel import Panel
 
@@ -48,7 +50,7 @@ class _Fit:
     """A fitted model's parts."""
 
     config: AttentionConfig
-    anchor: HarxCal
+    anchor: Anchor
     scaler: Scaler
     forecaster: ResidualForecaster
     calibrated: NDArray[np.bool_]  # (N, H) of the fitted coins
@@ -57,7 +59,7 @@ class _Fit:
 
 
 class AttentionModel:
-    """HARX-cal plus a bounded attention residual, for all coins by shared weights.
+    """An anchor plus a bounded attention residual, for all coins by shared weights.
 
     Example
     -------
@@ -89,8 +91,8 @@ class AttentionModel:
             )
         known = panel.until(trained_as_of).window(settings.window_days + self.lookback_days)
         first = max(0, len(known.days) - settings.window_days)
-        anchor = HarxCal()
-        anchor.fit(panel, trained_as_of, {"window_days": settings.window_days}, seed)
+        anchor = anchor_class(settings.anchor)()
+        anchor.fit(panel, trained_as_of, settings.window_days, seed)
         with one_thread():
             found = fit(known, first, settings, seed, self.device, progress)
         self._fitted = _Fit(
@@ -109,7 +111,7 @@ class AttentionModel:
         first: int,
         settings: AttentionConfig,
         seed: int,
-        anchor: HarxCal,
+        anchor: Anchor,
         found: Fitted,
     ) -> dict[str, Any]:
         calibration = calibrate(known, found.window_variance)
@@ -227,19 +229,17 @@ class AttentionModel:
     def _anchor(self, panel: Panel, as_of: Sequence[date]) -> tuple[FloatArray, NDArray[Any]]:
         """Log anchor (D, N, H), NaN where the forecast is refused, and status (D, N)."""
         fitted = self._fit()
-        forecasts = fitted.anchor.forecast(panel, as_of)
-        anchor = np.log(forecasts.variance)
-        status = np.where(np.isfinite(anchor).all(axis=-1), OK, forecasts.status).astype(object)
+        anchor, status = fitted.anchor.forecast(panel, as_of)
         tokens = fitted.config.tokens
         share = price_share(panel, tokens)[panel.rows(as_of)]
-        few = (share < tokens.min_price_share) & (status == OK)
+        few = (share < tokens.min_price_share) & gives_anchor(status)
         for day, column in np.argwhere(few):
             found = round(share[day, column] * tokens.daily_tokens)
             status[day, column] = (
                 f"{found} of the last {tokens.daily_tokens} days have complete prices:"
                 f" expected a share of {tokens.min_price_share:g}"
             )
-        anchor[status != OK] = np.nan
+        anchor[~gives_anchor(status)] = np.nan
         return anchor, status
 
     def _batches(
@@ -280,7 +280,8 @@ class AttentionModel:
         """(B, H) factor of each forecast's quantiles: 1 where no modality is missing that its coin usually has."""
         fitted = self._fit()
         known: list[str] = fitted.meta["assets"]
-        own = np.array([known.index(panel.assets[column]) for column in batch.assets], np.int64)
+        names = [panel.assets[column] for column in batch.assets]
+        own = np.array([known.index(a) if a in known else NEW_COIN for a in names], np.int64)
         context = token_table(fitted.config.tokens).context
         return fitted.widening.of(batch.mask[:, context].cpu().numpy(), own)
 
@@ -339,7 +340,9 @@ class AttentionModel:
             widening = Widening(tensors["widening"], tensors["usual_groups"].astype(bool))
         model._fitted = _Fit(
             config=config,
-            anchor=HarxCal.from_state(ModelState(anchor_tensors, state.meta["anchor"])),
+            anchor=anchor_class(config.anchor).from_state(
+                ModelState(anchor_tensors, state.meta["anchor"])
+            ),
             scaler=scaler,
             forecaster=assemble(networks, tensors["base"], selection),
             calibrated=calibrated,

@@ -34,7 +34,10 @@ MASKED = (*CONTEXT_FIELDS, ALL_GROUPS)
 OUTER_INTERVALS = 4
 """Central intervals that must cover as often as before: those between the 4 lowest and the 4 highest levels, 80 to 98 %."""
 USUAL_SHARE = 0.5
-"""A coin with a group in more than this share of its validation samples is used to it."""
+"""A coin with a group in more than this share of its validation samples is used to it; a coin that training never saw is used
+to what more than this share of the coins are used to."""
+NEW_COIN = -1
+"""The position of a coin that training never saw."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +54,15 @@ class Widening:
         return cls(np.ones((len(MASKED), n_horizons)), usual)
 
     def of(self, present: BoolArray, asset: NDArray[np.int64]) -> FloatArray:
-        """(B, H) factors of forecasts whose groups are `present` (B, G), for coins by their fitted position (B,).
+        """(B, H) factors of forecasts whose groups are `present` (B, G), for coins by their fitted position (B,),
+        `NEW_COIN` for one that training never saw.
 
         The largest over the groups that the coin is used to and that are missing; where all of several are, that of all.
         """
-        usual = self.usual[asset]
+        shared = (
+            self.usual.mean(axis=0) > USUAL_SHARE if len(self.usual) else self.usual.any(axis=0)
+        )
+        usual = np.where((asset == NEW_COIN)[:, None], shared, self.usual[asset])
         missing = usual & ~present
         alone = np.where(missing[..., None], self.factor[:-1], 1.0).max(axis=1, initial=1.0)
         all_gone = (missing == usual).all(axis=1) & (missing.sum(axis=1) > 1)
