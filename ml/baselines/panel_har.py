@@ -47,13 +47,8 @@ class Regression:
     def predict(self, x: Floats) -> Floats:
         """(D, N, P) -> (D, N) log variance."""
         # Not a matrix product: BLAS may round a block of days otherwise than a single day.
-        return self.corrected((x * self.slopes).sum(axis=-1) + self.intercept)
-
-    def corrected(self, fitted: Floats) -> Floats:
-        """fitted (..., N) log variance with the correction for its level."""
-        constant, linear, square, low, high = self.correction
-        level = np.clip(fitted - self.mean_level, low, high)
-        return np.asarray(fitted + constant + linear * level + square * level**2)
+        fitted = (x * self.slopes).sum(axis=-1) + self.intercept
+        return corrected(fitted, self.mean_level, self.correction)
 
 
 class PanelHar(PointForecastModel):
@@ -147,6 +142,13 @@ class PanelHar(PointForecastModel):
         return variance, reason
 
 
+def corrected(fitted: Floats, mean_level: Floats, correction: Floats) -> Floats:
+    """fitted (..., N) log variance with the quadratic of its distance from the coins' mean levels (N,) added."""
+    constant, linear, square, low, high = correction
+    level = np.clip(fitted - mean_level, low, high)
+    return np.asarray(fitted + constant + linear * level + square * level**2)
+
+
 def _empty_tensors(n_assets: int) -> dict[str, NDArray[Any]]:
     shapes = {
         "slopes": (len(NAMES),),
@@ -205,9 +207,7 @@ class _Moments:
             mean_x = np.where(usable[..., None], x, 0.0).sum(axis=0) / count[:, None]
             mean_y = np.where(usable, y, 0.0).sum(axis=0) / count
         centred = (x - mean_x)[usable]
-        return cls(
-            mean_x, centred.T @ centred, centred.T @ (y - mean_y)[usable], int(usable.sum())
-        )
+        return cls(mean_x, centred.T @ centred, centred.T @ (y - mean_y)[usable], int(usable.sum()))
 
 
 def _regression(

@@ -22,8 +22,8 @@ from ml.panel import Panel
 
 Floats = NDArray[np.float64]
 
-LOOKBACK_DAYS = 90
-"""Days up to a row that its regressors read: windows of 66 days of values that read 22 before them."""
+LOOKBACK_DAYS = 70
+"""Days up to a row that its regressors read: windows of 66 days, of values up to 3 days old."""
 FEWEST_HOURS = 20
 STALE_DAYS = 3
 RANGE_DAYS = (1, 2, 5, 22, 66)
@@ -61,7 +61,12 @@ def panel_design(panel: Panel) -> Floats:
     """
     classical = design(panel, REGRESSORS)[..., 1:]
     with np.errstate(divide="ignore", invalid="ignore"):
-        extra = [*_ranges(panel), *_volatility_of_volatility(panel), *_returns(panel), *_volume(panel)]
+        extra = [
+            *_ranges(panel),
+            *_volatility_of_volatility(panel),
+            *_returns(panel),
+            *_volume(panel),
+        ]
     found = np.concatenate([classical, np.stack(extra, axis=-1)], axis=-1)
     return np.ascontiguousarray(np.where(np.isfinite(found), found, np.nan))
 

@@ -168,9 +168,7 @@ def test_an_unknown_model_is_named() -> None:
         models.create("prophet")
 
 
-def poison(
-    daily: pd.DataFrame, realized: pd.DataFrame, hourly: pd.DataFrame, last: date
-) -> Panel:
+def poison(daily: pd.DataFrame, realized: pd.DataFrame, hourly: pd.DataFrame, last: date) -> Panel:
     """The market with every value after `last` replaced by another."""
     daily, realized, hourly = daily.copy(), realized.copy(), hourly.copy()
     numbers = daily.select_dtypes("number").columns

@@ -27,7 +27,8 @@ TRAINED = date(2022, 4, 1)
 
 @pytest.fixture(scope="module")
 def snapshot(
-    market: tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame], tmp_path_factory: pytest.TempPathFactory
+    market: tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> str:
     folder = str(tmp_path_factory.mktemp("snapshot"))
     hourly = pd.DataFrame(

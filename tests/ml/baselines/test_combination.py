@@ -63,7 +63,9 @@ def test_a_useless_member_gets_no_weight_and_few_losses_give_equal_ones() -> Non
 
 
 def test_weights_come_from_the_newest_third_of_the_window_and_nothing_later(
-    market: tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame], panel: Panel, fitted: dict[str, VolatilityModel]
+    market: tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame],
+    panel: Panel,
+    fitted: dict[str, VolatilityModel],
 ) -> None:
     model = fitted["combination_qlike"]
     meta = model.state().meta
