@@ -19,7 +19,7 @@ class Entry:
     module: str
     class_name: str
     uses_torch: bool = False
-    reads_hourly: bool = False
+    reads_hourly: bool = False  # features.hourly, which is not loaded for the others
 
     @property
     def is_garch(self) -> bool:
@@ -40,8 +40,8 @@ MODELS: dict[str, Entry] = {
     "harx_cal": Entry("ml.baselines.har", "HarxCal"),
     "har_pooled": Entry("ml.baselines.pooled", "PooledHar"),
     "har_panel": Entry("ml.baselines.panel_har", "PanelHar", reads_hourly=True),
-    "combination_equal": Entry("ml.baselines.combination", "EqualCombination"),
-    "combination_qlike": Entry("ml.baselines.combination", "QlikeCombination"),
+    "combination_equal": Entry("ml.baselines.combination", "EqualCombination", reads_hourly=True),
+    "combination_qlike": Entry("ml.baselines.combination", "QlikeCombination", reads_hourly=True),
     "garch_t": Entry("ml.garch.family", "GarchT"),
     "garch_n": Entry("ml.garch.family", "GarchN"),
     "gjr_t": Entry("ml.garch.family", "GjrT"),
