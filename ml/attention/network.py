@@ -305,6 +305,16 @@ def monotone_quantiles(raw: Tensor) -> Tensor:
     return torch.cat([down, median, median + above.cumsum(-1)], dim=-1)
 
 
+def running_maximum(x: Tensor) -> Tensor:
+    """The largest value so far along the last axis; in operations that every runtime has, as cummax is not."""
+    step = 1
+    while step < x.shape[-1]:
+        later = torch.maximum(x[..., step:], x[..., :-step])
+        x = torch.cat([x[..., :step], later], dim=-1)
+        step *= 2
+    return x
+
+
 class ResidualForecaster(nn.Module):
     """An ensemble of trained networks, and what the validation block decided, as one function of tokens and anchor.
 
@@ -366,7 +376,7 @@ class ResidualForecaster(nn.Module):
         if self.reads_tails:
             outer = outer_quantiles(self.base_tails + factor * (tails - self.base_tails))
             offsets = torch.where(self.tail_use[:, None] > 0, splice(offsets, outer), offsets)
-        return torch.cummax(offsets + self.shift, dim=-1).values
+        return running_maximum(offsets + self.shift)
 
     def attention(self, inputs: Mapping[str, Tensor], mask: Tensor) -> list[Tensor]:
         """Weights per layer, (batch, head, query, token); an ensemble's heads stand side by side."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -18,6 +19,7 @@ from ml.attention.network import (
     ResidualForecaster,
     TokenShape,
     monotone_quantiles,
+    running_maximum,
 )
 from ml.attention.tails import outer_quantiles, splice
 
@@ -275,13 +277,18 @@ QUANTILES = torch.tensor(
 )
 
 
-def tailed(tail_use: list[float], shrinkage: float = 1.0, scale: float = 1.0) -> ResidualForecaster:
+def tailed(
+    tail_use: list[float],
+    shrinkage: float = 1.0,
+    scale: float = 1.0,
+    config: NetworkConfig = CONFIG,
+) -> ResidualForecaster:
     """Two networks of 11 levels; the outermost quantiles from the tails where tail_use is 1."""
     networks = []
     for seed in (0, 1):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            one = AttentionNetwork(CONFIG, SHAPES, horizons=3, levels=11).double()
+            one = AttentionNetwork(config, SHAPES, horizons=3, levels=11).double()
             one.set_base_quantiles(QUANTILES)
             one.set_base_tails(TAILS)
             for parameter in one.parameters():
@@ -306,6 +313,24 @@ def test_the_outermost_quantiles_come_from_the_tails_and_quantiles_rise() -> Non
     for scale in (1.0, 30.0):
         quantiles = tailed([1, 1, 1], scale=scale)(inputs, mask, anchor)[1]
         assert (quantiles.diff(dim=-1) >= 0).all()
+
+
+@pytest.mark.parametrize("kernel", ["softmax", "linear"])
+@pytest.mark.parametrize("gates", [False, True], ids=["no_gates", "gates"])
+def test_a_forecaster_with_tails_and_gates_can_be_exported(kernel: str, gates: bool) -> None:
+    found = tailed([1, 1, 1], config=replace(CONFIG, kernel=kernel, modality_gates=gates))
+    inputs, mask = batch()
+    anchor = torch.randn(6, 3, dtype=torch.float64)
+    given = ({group: x.float() for group, x in inputs.items()}, mask, anchor.float())
+    with torch.no_grad():
+        program = torch.export.export(copy.deepcopy(found).float(), given)
+        for left, right in zip(program.module()(*given), found(inputs, mask, anchor), strict=True):
+            assert (left.double() - right).abs().max() < 1e-5
+
+
+def test_the_running_maximum_is_that_of_torch() -> None:
+    x = torch.randn(50, 3, 11)
+    assert torch.equal(running_maximum(x), torch.cummax(x, dim=-1).values)
 
 
 def test_shrinkage_zero_gives_the_base_tails_exactly() -> None:
