@@ -334,6 +334,7 @@ class AttentionModel:
             tensors["shift"],
             np.zeros(0),
             calibrated,
+            tensors["tail_use"],
         )
         widening = Widening.none(len(calibrated), len(HORIZONS))
         if "widening" in tensors:  # an artefact of before had none
@@ -344,7 +345,7 @@ class AttentionModel:
                 ModelState(anchor_tensors, state.meta["anchor"])
             ),
             scaler=scaler,
-            forecaster=assemble(networks, tensors["base"], selection),
+            forecaster=assemble(networks, tensors["base"], tensors["base_tails"], selection),
             calibrated=calibrated,
             widening=widening,
             meta=state.meta,
