@@ -48,7 +48,8 @@ class VolatilityModel(Protocol):
     name: str
     """Its key in `ml.models`."""
     lookback_days: ClassVar[int]
-    """Days of history up to and including an as_of that a forecast for it reads (a fit reads so many before the window)."""
+    """Days of history up to and including an as_of that a forecast for it reads (a fit reads so many before the window). A
+    model whose config decides has the most that any config may ask for, and a class method `lookback_of(config)`."""
     device: str
     """'cpu' or 'cuda'; the worker sets it before `fit`. Models without torch ignore it."""
 
@@ -75,6 +76,17 @@ class VolatilityModel(Protocol):
     def from_state(cls, state: ModelState) -> Self:
         """The model again, so that its forecasts equal those of the model that gave `state`."""
         ...
+
+
+def lookback_days(model: type[VolatilityModel], config: Mapping[str, Any]) -> int:
+    """Days that a model of this class and config reads before an as_of (itself included), or before the window of a fit."""
+    lookback_of = getattr(model, "lookback_of", None)
+    return model.lookback_days if lookback_of is None else int(lookback_of(config))
+
+
+def fitted_lookback_days(model: VolatilityModel) -> int:
+    """Days that a fitted model reads before an as_of, itself included."""
+    return lookback_days(type(model), model.state().meta["config"])
 
 
 def window_days(config: Mapping[str, Any], known: Sequence[str] = ()) -> int:

@@ -1,7 +1,8 @@
 """`Panel`: the feature tables as arrays, each value as it was known at its decision time.
 
-In: frames (or a snapshot folder) in the layout of features.daily, features.realized and features.hourly.
-Out: immutable arrays with days down and assets across, realised variance as known on any day, and forecast targets.
+In: frames (or a snapshot folder) in the layout of features.daily, features.realized, features.hourly and features.funding_venues.
+Out: immutable arrays with days down and assets across, realised variance as known on any day, forecast targets, and the names
+of the providers behind each modality.
 Never: filling, scaling or looking past the last day: `until(D)` is all that anyone knew on day D.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
 
@@ -22,8 +23,12 @@ from numpy.typing import NDArray
 from ml.snapshot import read_snapshot
 
 HOURLY_FIELDS: tuple[str, ...] = (
-    "log_return", "realized_variance", "high_low_range", "log_volume_ratio", "bars",
+    "log_return", "realized_variance", "high_low_range", "log_volume_ratio", "bars", "signed_volume_share",
 )  # fmt: skip
+FUNDING_FIELDS: tuple[str, ...] = (
+    "funding_rate_d", "funding_rate_7d", "funding_deviation_d", "funding_age_days",
+)  # fmt: skip
+PROVIDER_SUFFIX = "_provider"
 TARGET_COVERAGE = 0.8
 """Share of a horizon's days whose realised variance must be known for the target to count."""
 
@@ -52,6 +57,34 @@ class RealizedVersions:
 
 
 @dataclass(frozen=True)
+class VenueFunding:
+    """Funding of each coin by venue: the rows of features.funding_venues as one array."""
+
+    venues: tuple[str, ...]  # V, sorted
+    values: NDArray[np.float32]  # (T, N, V, field), fields `FUNDING_FIELDS`; NaN = missing
+
+    def cut(self, rows: slice) -> VenueFunding:
+        return replace(self, values=self.values[rows])
+
+    def known(self) -> VenueFunding:
+        """Without venues that have no value here."""
+        kept = np.asarray(np.isfinite(self.values).any(axis=(0, 1, 3)), dtype=bool)
+        venues = tuple(name for name, here in zip(self.venues, kept, strict=True) if here)
+        return VenueFunding(venues, self.values[:, :, kept])
+
+
+@dataclass(frozen=True)
+class Labels:
+    """A text per day and asset."""
+
+    names: tuple[str, ...]  # the first is '', for none
+    codes: NDArray[np.int32]  # (T, N) index into names
+
+    def cut(self, rows: slice) -> Labels:
+        return replace(self, codes=self.codes[rows])
+
+
+@dataclass(frozen=True)
 class Panel:
     """Features of N assets on T consecutive days; NaN = missing."""
 
@@ -64,14 +97,20 @@ class Panel:
     ]  # (T, 24, N, K); NaN = missing, or not yet known when its day was over
     hourly_fields: tuple[str, ...]  # K names
     realized: RealizedVersions
+    funding: VenueFunding | None = None
+    providers: dict[str, Labels] = field(default_factory=dict)  # modality -> who gave its values
 
     @classmethod
     def from_frames(
-        cls, daily: pd.DataFrame, realized: pd.DataFrame, hourly: pd.DataFrame | None = None
+        cls,
+        daily: pd.DataFrame,
+        realized: pd.DataFrame,
+        hourly: pd.DataFrame | None = None,
+        funding: pd.DataFrame | None = None,
     ) -> Panel:
-        """From rows of features.daily, features.realized and features.hourly, in any order.
+        """From rows of features.daily, .realized, .hourly and .funding_venues, in any order.
 
-        Every numeric or boolean column of `daily` becomes a feature. Raises ValueError on no rows, more than one
+        Every numeric or boolean column of `daily` becomes a feature, every `<modality>_provider` a label. Raises ValueError on no rows, more than one
         source, or two rows for one key.
         """
         if daily.empty:
@@ -84,22 +123,27 @@ class Panel:
         days = np.arange(as_of.min(), as_of.max() + _DAY, dtype="datetime64[D]")
         row, column = _positions(as_of, days), _columns(daily["asset"], assets)
         _refuse_duplicates("features.daily", daily, ["asset", "as_of"], row * len(assets) + column)
-        features = {}
+        features, providers = {}, {}
         for name in sorted(set(daily.columns) - {"asset", "as_of"}):
+            if name.endswith(PROVIDER_SUFFIX):
+                modality = name.removesuffix(PROVIDER_SUFFIX)
+                providers[modality] = _labels(daily[name], row, column, (len(days), len(assets)))
+                continue
             values = daily[name].convert_dtypes() if daily[name].dtype == object else daily[name]
             if pd.api.types.is_numeric_dtype(values):  # bool too
                 features[name] = np.full((len(days), len(assets)), np.nan)
                 features[name][row, column] = _floats(values)
         fields, cube = _hourly_cube(hourly, days, assets)
         return cls(
-            sources[0], days, assets, features, cube, fields, _versions(realized, days, assets)
-        )
+            sources[0], days, assets, features, cube, fields, _versions(realized, days, assets),
+            None if funding is None else _venue_funding(funding, days, assets), providers,
+        )  # fmt: skip
 
     @classmethod
     def read(cls, folder_uri: str, expected_sha256: str | None = None) -> Panel:
         """From a snapshot folder (see ml.snapshot), its content verified against its hash."""
         snapshot = read_snapshot(folder_uri, expected_sha256)
-        return cls.from_frames(snapshot.daily, snapshot.realized, snapshot.hourly)
+        return cls.from_frames(snapshot.daily, snapshot.realized, snapshot.hourly, snapshot.funding)
 
     def feature(self, name: str) -> Floats:
         """(T, N) values of a column of features.daily; KeyError that names it when the panel has none."""
@@ -146,6 +190,8 @@ class Panel:
             features={name: values[rows] for name, values in self.features.items()},
             hourly=self.hourly[rows],
             realized=realized,
+            funding=None if self.funding is None else self.funding.cut(rows),
+            providers={name: labels.cut(rows) for name, labels in self.providers.items()},
         )
 
     def realized_variance(self) -> Floats:
@@ -179,8 +225,9 @@ class Panel:
         return np.asarray(_ahead(close, horizon)[..., -1] - close, dtype=np.float64)
 
     def data_hash(self) -> str:
-        """sha256 of every number that the panel holds, and of nothing else (64 hex digits)."""
+        """sha256 of every number that the panel holds, and of nothing else (64 hex digits): not of providers' names."""
         digest = hashlib.sha256()
+        funding = None if self.funding is None else self.funding.known()
         versions = self.realized
         parts: list[tuple[str, NDArray[Any]]] = [
             ("days", self.days.astype(np.int64)),
@@ -195,6 +242,9 @@ class Panel:
             *((f"feature.{name}", self.features[name]) for name in sorted(self.features)),
         ]
         digest.update(repr((self.source, self.assets, self.hourly_fields)).encode())
+        if funding is not None and funding.venues:
+            digest.update(repr(funding.venues).encode())
+            parts.append(("funding", funding.values))
         for name, array in parts:
             if array.dtype.kind == "f":  # one bit pattern for NaN and for zero
                 array = np.where(np.isnan(array), np.float32("nan"), array + np.float32(0)).astype(
@@ -278,6 +328,37 @@ def _versions(
     order = np.lexsort((known, asset, day))
     inside = (asset >= 0) & (day >= days[0]) & (day <= days[-1])
     return versions.select(order[inside[order]])
+
+
+def _labels(
+    values: pd.Series[Any],
+    row: NDArray[np.int64],
+    column: NDArray[np.int64],
+    shape: tuple[int, int],
+) -> Labels:
+    texts = values.astype("string").fillna("").astype(str)
+    names = ("", *sorted(set(texts) - {""}))
+    codes = np.zeros(shape, dtype=np.int32)
+    codes[row, column] = pd.Index(names).get_indexer(pd.Index(texts))
+    return Labels(names, codes)
+
+
+def _venue_funding(
+    funding: pd.DataFrame, days: NDArray[np.datetime64], assets: Sequence[str]
+) -> VenueFunding:
+    venues = tuple(sorted(set(funding["venue"].astype(str))))
+    shape = (len(days), len(assets), len(venues), len(FUNDING_FIELDS))
+    values = np.full(shape, np.nan, dtype=np.float32)
+    if funding.empty:
+        return VenueFunding(venues, values)
+    day, asset = _days(funding["as_of"]), _columns(funding["asset"], assets)
+    venue = _columns(funding["venue"], venues)
+    key = (day.astype(np.int64) * (len(assets) + 1) + asset) * len(venues) + venue
+    _refuse_duplicates("features.funding_venues", funding, ["asset", "as_of", "venue"], key)
+    kept = (asset >= 0) & (day >= days[0]) & (day <= days[-1])
+    fields = np.stack([_floats(funding[name])[kept] for name in FUNDING_FIELDS], axis=-1)
+    values[_positions(day[kept], days), asset[kept], venue[kept]] = fields.astype(np.float32)
+    return VenueFunding(venues, values)
 
 
 def _hourly_cube(

@@ -1,7 +1,8 @@
 """The training snapshot: one folder that holds all a worker reads, under a hash of its content.
 
-In: frames in the layout of features.daily, features.realized and features.hourly; any fsspec folder URI.
-Out: daily.parquet, realized.parquet, hourly.parquet and, written last, snapshot.json {sha256, source, as_of}.
+In: frames in the layout of features.daily, features.realized, features.hourly and, where there is one, features.funding_venues;
+any fsspec folder URI.
+Out: daily.parquet, realized.parquet, hourly.parquet, funding.parquet and, written last, snapshot.json {sha256, source, as_of}.
 Never: a hash that depends on row order, column order, Parquet metadata or number width; a read of a folder that was
 not finished or was changed afterwards.
 """
@@ -28,7 +29,9 @@ KEYS: dict[str, tuple[str, ...]] = {
     "daily": ("asset", "as_of"),
     "realized": ("asset", "day", "known_on"),
     "hourly": ("asset", "ts"),
+    "funding": ("asset", "as_of", "venue"),
 }
+OPTIONAL = ("funding",)
 MANIFEST = "snapshot.json"
 
 
@@ -42,6 +45,7 @@ class Snapshot:
     daily: pd.DataFrame
     realized: pd.DataFrame
     hourly: pd.DataFrame
+    funding: pd.DataFrame | None = None
 
 
 def write_snapshot(
@@ -51,12 +55,10 @@ def write_snapshot(
     hourly: pd.DataFrame,
     source: str,
     as_of: date,
+    funding: pd.DataFrame | None = None,
 ) -> str:
     """Write the snapshot and return the sha256 of its content; the same content again is left as it is."""
-    tables = {
-        name: _table(frame)
-        for name, frame in (("daily", daily), ("realized", realized), ("hourly", hourly))
-    }
+    tables = _tables(daily, realized, hourly, funding)
     manifest = {"sha256": _content_hash(tables), "source": source, "as_of": as_of.isoformat()}
     fs, folder = fsspec.core.url_to_fs(folder_uri)
     manifest_path = f"{folder}/{MANIFEST}"
@@ -68,6 +70,9 @@ def write_snapshot(
             return str(manifest["sha256"])
         fs.rm_file(manifest_path)
     fs.makedirs(folder, exist_ok=True)
+    for name in set(OPTIONAL) - set(tables):
+        if fs.exists(f"{folder}/{name}.parquet"):
+            fs.rm_file(f"{folder}/{name}.parquet")
     for name, table in tables.items():
         buffer = BytesIO()
         pq.write_table(table, buffer, compression="zstd")
@@ -100,11 +105,14 @@ def read_snapshot(folder_uri: str, expected_sha256: str | None = None) -> Snapsh
     )
 
 
-def content_hash(daily: pd.DataFrame, realized: pd.DataFrame, hourly: pd.DataFrame) -> str:
+def content_hash(
+    daily: pd.DataFrame,
+    realized: pd.DataFrame,
+    hourly: pd.DataFrame,
+    funding: pd.DataFrame | None = None,
+) -> str:
     """The sha256 that `write_snapshot` would give these frames."""
-    return _content_hash(
-        {"daily": _table(daily), "realized": _table(realized), "hourly": _table(hourly)}
-    )
+    return _content_hash(_tables(daily, realized, hourly, funding))
 
 
 def write_atomically(uri: str, content: bytes) -> None:
@@ -126,12 +134,27 @@ def write_atomically(uri: str, content: bytes) -> None:
             os.unlink(temporary)
 
 
+def _tables(
+    daily: pd.DataFrame,
+    realized: pd.DataFrame,
+    hourly: pd.DataFrame,
+    funding: pd.DataFrame | None,
+) -> dict[str, pa.Table]:
+    """By name; a table that the snapshot does not have is left out."""
+    frames = {"daily": daily, "realized": realized, "hourly": hourly, "funding": funding}
+    return {name: _table(frame) for name, frame in frames.items() if frame is not None}
+
+
 def _table(frame: pd.DataFrame) -> pa.Table:
     return pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
 
 
 def _read_tables(fs: Any, folder: str) -> dict[str, pa.Table]:
-    return {name: pq.read_table(BytesIO(fs.cat_file(f"{folder}/{name}.parquet"))) for name in KEYS}
+    return {
+        name: pq.read_table(BytesIO(fs.cat_file(f"{folder}/{name}.parquet")))
+        for name in KEYS
+        if name not in OPTIONAL or fs.exists(f"{folder}/{name}.parquet")
+    }
 
 
 def _folder_hash(fs: Any, folder: str) -> str:

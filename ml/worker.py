@@ -30,7 +30,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ml import artifacts
 from ml.calibration import gives_forecasts
-from ml.model import ModelState
+from ml.model import ModelState, lookback_days
 from ml.models import MODELS, Entry, model_class
 from ml.panel import Panel
 from ml.snapshot import write_atomically
@@ -182,7 +182,8 @@ def _fit_into(
     entry = MODELS[fit.model]
     result.device = resolve_device(spec.device, entry)
     made_by = model_class(fit.model)
-    readable = panel.until(fit.trained_as_of).window(fit.window_days + made_by.lookback_days)
+    lookback = lookback_days(made_by, fit.full_config)
+    readable = panel.until(fit.trained_as_of).window(fit.window_days + lookback)
     result.data_hash = readable.data_hash()
     result.version = model_version(fit.trained_as_of, result.data_hash, fit.full_config, fit.seed)
     result.uri = f"{spec.output.rstrip('/')}/{fit.model}/{result.version}"

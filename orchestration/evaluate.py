@@ -29,7 +29,7 @@ from ml.models import MODELS, create
 from ml.panel import Panel
 from ml.worker import code_version
 from orchestration.assets.evaluation import BENCHMARK, segment_features
-from orchestration.assets.training import MOST_FEATURE_LAG_DAYS, fit_config
+from orchestration.assets.training import fit_config, history_days
 from orchestration.panels import read_features
 from orchestration.settings import Settings
 from orchestration.warehouse import Warehouse, bump_revision, replace_rows
@@ -64,7 +64,8 @@ def evaluate(settings: Settings, plan: Plan, console: Console) -> Evaluation:
     warehouse, started = Warehouse(settings), time.monotonic()
     names = tuple(dict.fromkeys((*plan.models, BENCHMARK)))
     with warehouse.read() as connection:
-        history = (plan.last - plan.first).days + plan.window_days + MOST_FEATURE_LAG_DAYS
+        before = history_days((name, fit_config(settings, name)) for name in names)
+        history = (plan.last - plan.first).days + plan.window_days + before
         hourly = any(MODELS[name].reads_hourly for name in names)
         frames = read_features(
             connection, plan.last, None if plan.expanding else history, hourly=hourly

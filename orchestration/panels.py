@@ -18,17 +18,18 @@ LONGEST_TARGET_DAYS = 22
 
 @dataclass(frozen=True)
 class FeatureFrames:
-    """features.daily, .realized and .hourly as frames, cut to what was known at the decision time of ``as_of``."""
+    """features.daily, .realized, .hourly and .funding_venues as frames, cut to what was known at the decision time of ``as_of``."""
 
     daily: pd.DataFrame
     realized: pd.DataFrame
     hourly: pd.DataFrame
     source: str
     as_of: date
+    funding: pd.DataFrame | None  # None in a warehouse whose features were never built with it
 
     @property
     def panel(self) -> Panel:
-        return Panel.from_frames(self.daily, self.realized, self.hourly)
+        return Panel.from_frames(self.daily, self.realized, self.hourly, self.funding)
 
 
 def read_features(
@@ -38,7 +39,10 @@ def read_features(
     *,
     hourly: bool = True,
 ) -> FeatureFrames:
-    """Everything known for ``to_as_of``, at most ``history_days`` back; raises ``LookupError`` when there is nothing."""
+    """Everything known for ``to_as_of``, at most ``history_days`` back; raises ``LookupError`` when there is nothing.
+
+    ``hourly`` asks for what only attention reads: hours and funding by venue.
+    """
     first = (
         to_as_of - timedelta(days=history_days) if history_days is not None else date(1970, 1, 1)
     )
@@ -59,4 +63,14 @@ def read_features(
         f"SELECT * FROM features.hourly WHERE ts >= ? AND known_on <= ? ORDER BY asset, ts{limit}",
         [first, to_as_of],
     ).df()
-    return FeatureFrames(daily, realized, hours, str(daily["source"].iloc[-1]), to_as_of)
+    found = connection.execute(
+        "SELECT count(*) FROM duckdb_tables() WHERE schema_name = 'features' AND table_name = 'funding_venues'"
+    ).fetchone()
+    funding = None
+    if found and found[0]:
+        funding = connection.execute(
+            f"SELECT * FROM features.funding_venues WHERE as_of BETWEEN ? AND ? ORDER BY asset, as_of, venue{limit}",
+            [first, to_as_of],
+        ).df()
+    source = str(daily["source"].iloc[-1])
+    return FeatureFrames(daily, realized, hours, source, to_as_of, funding)

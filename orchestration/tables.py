@@ -147,10 +147,14 @@ ATTENTION_WEIGHTS = OutputTable(
         "layer": ("INTEGER", "layer, from 0"),
         "head": ("INTEGER", "head, from 0"),
         "token": ("INTEGER", "position in the token sequence"),
-        "scale": ("VARCHAR", "forecast, daily, hourly or context"),
+        "scale": ("VARCHAR", "forecast, hourly, daily, weekly, context or asset"),
         "modality": (
             "VARCHAR",
-            "price, funding, open_interest, implied_volatility, onchain, stablecoin, sentiment",
+            "calendar, price, funding, open_interest, implied_volatility, onchain, stablecoin, sentiment, order_book, asset",
+        ),
+        "provider": (
+            "VARCHAR",
+            "who gave a context token, several joined by +; the venue of a funding token; the coin of an asset token; '' for price",
         ),
         "token_time": ("TIMESTAMPTZ", "event time of the token; null for the forecast token"),
         "lag_days": ("DOUBLE", "age of the token at the end of as_of, in days"),

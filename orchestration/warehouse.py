@@ -26,7 +26,9 @@ from orchestration.sources.schema import TABLES
 from orchestration.tables import OUTPUT_TABLES
 
 CATALOG = "wh"
-LAYOUT_VERSION = "2"
+LAYOUT_VERSION = "3"
+PREVIOUS_LAYOUT = "2"
+"""A layout that lacks nothing but tables and columns: they are added when it is next written to."""
 PUBLISHED_SCHEMAS = (
     "raw",
     "features",
@@ -122,7 +124,9 @@ class Warehouse:
         ).fetchone()
         if found and found[0]:
             layout = get_state(connection, "layout")
-            if layout != LAYOUT_VERSION:
+            if layout == PREVIOUS_LAYOUT:
+                self._add_columns(connection)
+            elif layout != LAYOUT_VERSION:
                 raise WarehouseError(
                     f"{self.settings.warehouse_path} has layout {layout!r}, this volcast writes {LAYOUT_VERSION!r}: "
                     "use another VOLCAST_HOME"
@@ -138,6 +142,21 @@ class Warehouse:
             connection.execute(table.ddl)
             connection.execute(f"COMMENT ON TABLE {table.name} IS {_literal(table.description)}")
             for name, (_, description) in table.columns.items():
+                connection.execute(
+                    f'COMMENT ON COLUMN {table.name}."{name}" IS {_literal(description)}'
+                )
+        set_state(connection, "layout", LAYOUT_VERSION)
+        connection.execute("COMMIT")
+
+    def _add_columns(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Tables and columns that the layout before this one lacked; what was in their place is NULL in old rows."""
+        connection.execute("BEGIN")
+        for table in OUTPUT_TABLES.values():
+            connection.execute(table.ddl)
+            for name, (kind, description) in table.columns.items():
+                connection.execute(
+                    f'ALTER TABLE {table.name} ADD COLUMN IF NOT EXISTS "{name}" {kind}'
+                )
                 connection.execute(
                     f'COMMENT ON COLUMN {table.name}."{name}" IS {_literal(description)}'
                 )

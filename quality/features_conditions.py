@@ -19,6 +19,7 @@ MODALITIES: dict[str, str] = {
     "onchain": "active_addresses_change_7d",
     "stablecoin": "stablecoin_growth_7d",
     "sentiment": "fear_greed",
+    "order_book": "book_imbalance_50bp_d",
 }
 """Modality -> the column that it cannot do without."""
 

@@ -26,10 +26,10 @@ from torch import Tensor
 from ml.attention.anchor import anchor_class
 from ml.attention.config import AttentionConfig
 from ml.attention.network import AttentionNetwork, ResidualForecaster
-from ml.attention.scaling import Scaler
+from ml.attention.scaling import Scaler, encode, fit_scaler
 from ml.attention.selection import Selection, qlike, select
 from ml.attention.tails import fit_tails
-from ml.attention.tokens import CONTEXT_FIELDS, Tokens, make_tokens, price_share
+from ml.attention.tokens import CONTEXT_GROUPS, TokenConfig, TokenSlots, fit_slots, price_share
 from ml.attention.training import Outputs, Progress, Samples, predict, sample_weights, train
 from ml.attention.widening import ALL_GROUPS, MASKED, Widening, find_widening
 from ml.forecasts import HORIZONS, QUANTILE_LEVELS
@@ -56,6 +56,7 @@ class Block:
 class Fitted:
     """What a fit learnt."""
 
+    slots: TokenSlots
     scaler: Scaler
     forecaster: ResidualForecaster
     selection: Selection
@@ -77,8 +78,8 @@ def fit(
     """Fit on rows first .. T-1 of `panel`, which ends on the training day; earlier rows are history only."""
     start = _block_start(panel, first, config)
     training, validation = _blocks(panel, first, start, config)
-    tokens = make_tokens(panel, training.rows, training.assets, config.tokens)
-    scaler = Scaler.fit(tokens, config.tokens)
+    slots = fit_slots(panel, first, start, config.tokens)
+    scaler = fit_scaler(panel, training.rows, training.assets, config.tokens, slots)
     base = _base_quantiles(training)
     enough = (
         len(np.unique(training.rows)) >= config.selection.min_training_days
@@ -97,10 +98,9 @@ def fit(
     offsets, tails = np.zeros((0, *base.shape)), np.zeros((0, *base_tails.shape))
     widening = Widening.none(len(panel.assets), len(HORIZONS))
     if enough:
-        checking = make_tokens(panel, validation.rows, validation.assets, config.tokens)
-        prepared = _samples(training, tokens, scaler, config, panel, device)
-        checked = _samples(validation, checking, scaler, config, panel, device)
-        masked = _masked(checked, _context_tokens(config))
+        prepared = _samples(training, slots, scaler, config, panel, device)
+        checked = _samples(validation, slots, scaler, config, panel, device)
+        masked = _masked(checked, config.tokens)
         outputs: dict[str, list[Outputs]] = {"training": [], "validation": []}
         outputs |= {name: [] for name in masked}
         for index in range(config.n_seeds):
@@ -111,7 +111,7 @@ def fit(
                 prepared,
                 checked,
                 torch.tensor(LEVELS, dtype=torch.float32, device=device),
-                _context_tokens(config),
+                config.tokens.droppable,
                 config.training,
                 _network_seed(seed, index),
                 progress,
@@ -147,7 +147,7 @@ def fit(
             validation.target,
             quantiles.pop("validation"),
             quantiles,
-            checked.mask[:, _context_tokens(config)].cpu().numpy(),
+            config.tokens.context_presence(checked.mask.cpu().numpy()),
             validation.rows,
             validation.assets,
             len(panel.assets),
@@ -164,7 +164,7 @@ def fit(
     for name, block in (("training", training), ("validation", validation)):
         correction = selection.shrinkage * residual[name] if name in residual else 0.0
         window_variance[block.rows, block.assets] = np.exp(block.anchor + correction)
-    return Fitted(scaler, forecaster, selection, widening, window_variance, record)
+    return Fitted(slots, scaler, forecaster, selection, widening, window_variance, record)
 
 
 def assemble(
@@ -255,9 +255,14 @@ def _block(usable: NDArray[np.bool_], anchor: FloatArray, target: FloatArray) ->
 
 
 def _samples(
-    block: Block, tokens: Tokens, scaler: Scaler, config: AttentionConfig, panel: Panel, device: str
+    block: Block,
+    slots: TokenSlots,
+    scaler: Scaler,
+    config: AttentionConfig,
+    panel: Panel,
+    device: str,
 ) -> Samples:
-    inputs, mask = scaler.apply(tokens)
+    inputs, mask = encode(panel, block.rows, block.assets, config.tokens, slots, scaler)
     age = torch.tensor(len(panel.days) - 1 - block.rows, dtype=torch.float32)
     return Samples(
         {group: torch.from_numpy(values).to(device) for group, values in inputs.items()},
@@ -266,11 +271,6 @@ def _samples(
         torch.tensor(block.target, dtype=torch.float32, device=device),
         sample_weights(age, config.training.half_life_days).to(device),
     )
-
-
-def _context_tokens(config: AttentionConfig) -> slice:
-    total = sum(config.tokens.token_counts().values())
-    return slice(total - len(CONTEXT_FIELDS), total)
 
 
 def _base_quantiles(block: Block) -> FloatArray:
@@ -329,15 +329,14 @@ def _select(
     )
 
 
-def _masked(samples: Samples, context: slice) -> dict[str, Samples]:
+def _masked(samples: Samples, config: TokenConfig) -> dict[str, Samples]:
     """The samples without each context group, and without all of them, by `MASKED`; nothing for a group that none has."""
     found = {}
-    for index, name in enumerate(MASKED):
+    for name in MASKED:
         mask = samples.mask.clone()
-        part = mask[:, context]
-        gone = slice(None) if name == ALL_GROUPS else slice(index, index + 1)
-        if part[:, gone].any():
-            part[:, gone] = False
+        gone = config.tokens_of(*(CONTEXT_GROUPS if name == ALL_GROUPS else (name,)))
+        if mask[:, gone].any():
+            mask[:, gone] = False
             found[name] = replace(samples, mask=mask)
     return found
 

@@ -13,7 +13,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ml.attention.tokens import CONTEXT_FIELDS, PRICE_GROUPS, SCALES, TokenConfig
+from ml.attention.tokens import (
+    CONTEXT_GROUPS,
+    PRICE_GROUPS,
+    SCALES,
+    TokenConfig,
+    TokenSlots,
+)
+from ml.panel import FUNDING_FIELDS, Panel
 
 MAP_COLUMNS = (
     "source",
@@ -26,6 +33,7 @@ MAP_COLUMNS = (
     "token",
     "scale",
     "modality",
+    "provider",
     "token_time",
     "lag_days",
     "weight",
@@ -36,34 +44,73 @@ MAP_COLUMNS = (
 class TokenTable:
     """What each token of the order is."""
 
-    scale: tuple[str, ...]  # 'forecast' | 'daily' | 'hourly' | 'context'
-    modality: tuple[str, ...]  # 'calendar', 'price', or the context's own
+    scale: tuple[str, ...]  # 'forecast' | 'daily' | 'hourly' | 'weekly' | 'context' | 'asset'
+    modality: tuple[str, ...]  # 'calendar', 'price', 'asset', or the context's own
+    slot: tuple[str, ...]  # the venue or the coin of the token's slot; '' where it has none
     lag_days: NDArray[
         np.float64
-    ]  # (token,) of price tokens; NaN for context tokens, whose age varies
+    ]  # (token,) of price and asset tokens; NaN for context tokens, whose age varies
     span_days: NDArray[np.float64]  # (token,) length of the interval that a token covers
     context: slice  # where the context tokens stand
 
 
-def token_table(config: TokenConfig) -> TokenTable:
-    """The table of the tokens that this config makes."""
-    groups = [group for group, count in config.token_counts().items() for _ in range(count)]
-    first = len(groups) - len(CONTEXT_FIELDS)
-    patch = config.hourly_patch / 24
-    lags = [
-        np.zeros(1),
-        np.arange(config.daily_tokens - 1, -1, -1, dtype=np.float64),
-        np.arange(config.hourly_tokens - 1, -1, -1) * patch,
-        np.full(len(CONTEXT_FIELDS), np.nan),
-    ]
-    spans = {"calendar": 0.0, "price_hourly": patch}
+def token_table(config: TokenConfig, slots: TokenSlots) -> TokenTable:
+    """The table of the tokens that this config and these slots make."""
+    groups = config.token_groups()
+    hours = config.hourly_patch / 24
+    spans = {
+        "calendar": 0.0,
+        "price_daily": float(config.daily_patch),
+        "price_hourly": hours,
+        "price_weekly": 7.0,
+    }
+    newest = {"price_weekly": float(config.daily_days)}
+    lags, names = [], []
+    for group, count in config.token_counts().items():
+        steps = np.arange(count - 1, -1, -1) if group in PRICE_GROUPS else np.zeros(count)
+        lag = newest.get(group, 0.0) + steps * spans.get(group, 1.0)
+        lags.append(np.full(count, np.nan) if group in CONTEXT_GROUPS else lag)
+        slot = slots.names(group)[:count]
+        names += [*slot, *[""] * (count - len(slot))]
     return TokenTable(
         scale=tuple(SCALES[group] for group in groups),
         modality=tuple("price" if group in PRICE_GROUPS else group for group in groups),
+        slot=tuple(names),
         lag_days=np.concatenate(lags),
         span_days=np.array([spans.get(group, 1.0) for group in groups]),
-        context=slice(first, len(groups)),
+        context=config.tokens_of(*CONTEXT_GROUPS),
     )
+
+
+def context_ages(panel: Panel, rows: NDArray[np.int64], table: TokenTable) -> NDArray[np.float64]:
+    """(D, N, context token) ages in days on some rows; NaN = unknown."""
+    unknown = np.full((len(rows), len(panel.assets)), np.nan)
+    ages = []
+    for group, venue in zip(table.modality[table.context], table.slot[table.context], strict=True):
+        found = unknown
+        if group != "funding" and f"{group}_age_days" in panel.features:
+            found = panel.features[f"{group}_age_days"][rows]
+        elif group == "funding" and panel.funding is not None and venue in panel.funding.venues:
+            values = panel.funding.values[rows, :, panel.funding.venues.index(venue)]
+            found = values[..., FUNDING_FIELDS.index("funding_age_days")].astype(np.float64)
+        ages.append(found)
+    return np.stack(ages, axis=-1) if ages else np.zeros((*unknown.shape, 0))
+
+
+def token_providers(
+    panel: Panel, rows: NDArray[np.int64], table: TokenTable
+) -> tuple[tuple[str, ...], NDArray[np.int32]]:
+    """Names, '' first, and codes (D, N, token) of who gave each token: the modality's provider, the venue, or the other coin."""
+    names = {"": 0}
+    codes = np.zeros((len(rows), len(panel.assets), len(table.scale)), dtype=np.int32)
+    for token, (group, slot) in enumerate(zip(table.modality, table.slot, strict=True)):
+        if slot:
+            codes[..., token] = names.setdefault(slot, len(names))
+        elif group in panel.providers:
+            labels = panel.providers[group]
+            own = np.array([names.setdefault(name, len(names)) for name in labels.names])
+            codes[..., token] = own[labels.codes[rows]]
+    return tuple(names), codes
 
 
 @dataclass(frozen=True)
@@ -80,6 +127,8 @@ class AttentionMaps:
     present: NDArray[np.bool_]  # (D, N, token)
     tokens: TokenTable
     context_age_days: NDArray[np.float64]  # (D, N, context token), NaN = unknown
+    provider_names: tuple[str, ...]  # the first is ''
+    provider: NDArray[np.int32]  # (D, N, token) index into `provider_names`
 
     @property
     def lag_days(self) -> NDArray[np.float64]:
@@ -111,6 +160,7 @@ class AttentionMaps:
             "token": token,
             "scale": _labels(token, self.tokens.scale),
             "modality": _labels(token, self.tokens.modality),
+            "provider": _labels(self.provider[d, n, token], self.provider_names),
             "token_time": pd.to_datetime(self.token_time()[d, n, token], utc=True),
             "lag_days": self.lag_days[d, n, token],
             "weight": self.weights[d, n, layer, head, token],

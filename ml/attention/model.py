@@ -15,6 +15,7 @@ outside the anchor: a coin that training never saw is forecast wherever the anch
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -28,11 +29,17 @@ from torch import Tensor
 from ml.attention.anchor import Anchor, anchor_class, gives_anchor
 from ml.attention.config import AttentionConfig
 from ml.attention.fitting import Fitted, assemble, empty_network, fit
-from ml.attention.maps import AttentionMaps, token_table
+from ml.attention.maps import AttentionMaps, context_ages, token_providers, token_table
 from ml.attention.network import ResidualForecaster
-from ml.attention.scaling import Scaler
+from ml.attention.scaling import Scaler, encode
 from ml.attention.selection import Selection
-from ml.attention.tokens import CONTEXT_FIELDS, PRICE_GROUPS, make_tokens, price_share
+from ml.attention.tokens import (
+    MAX_LOOKBACK_DAYS,
+    PRICE_GROUPS,
+    TokenSlots,
+    price_share,
+    unread_venues,
+)
 from ml.attention.training import Progress, one_thread
 from ml.attention.widening import NEW_COIN, Widening, widen
 from ml.calibration import calibrate
@@ -43,6 +50,7 @@ from ml.panel import Panel
 
 FloatArray = NDArray[np.float64]
 ANCHOR = "anchor."
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,7 @@ class _Fit:
 
     config: AttentionConfig
     anchor: Anchor
+    slots: TokenSlots
     scaler: Scaler
     forecaster: ResidualForecaster
     calibrated: NDArray[np.bool_]  # (N, H) of the fitted coins
@@ -69,11 +78,17 @@ class AttentionModel:
     """
 
     name = "attention"
-    lookback_days: ClassVar[int] = 66
+    lookback_days: ClassVar[int] = MAX_LOOKBACK_DAYS
+
+    @classmethod
+    def lookback_of(cls, config: Mapping[str, Any]) -> int:
+        """Days that tokens and anchor of this config read, the as_of day included; ValueError on a bad config."""
+        return _lookback_days(AttentionConfig.from_mapping(config))
 
     def __init__(self) -> None:
         self.device = "cpu"
         self._fitted: _Fit | None = None
+        self._told: set[str] = set()
 
     def fit(
         self,
@@ -85,11 +100,8 @@ class AttentionModel:
     ) -> None:
         """See `VolatilityModel.fit`. progress(epoch, metrics) is called after every epoch."""
         settings = AttentionConfig.from_mapping(config)
-        if settings.tokens.lookback_days > self.lookback_days:
-            raise ValueError(
-                f"tokens that read {settings.tokens.lookback_days} days: expected at most {self.lookback_days}"
-            )
-        known = panel.until(trained_as_of).window(settings.window_days + self.lookback_days)
+        lookback = _lookback_days(settings)
+        known = panel.until(trained_as_of).window(settings.window_days + lookback)
         first = max(0, len(known.days) - settings.window_days)
         anchor = anchor_class(settings.anchor)()
         anchor.fit(panel, trained_as_of, settings.window_days, seed)
@@ -98,6 +110,7 @@ class AttentionModel:
         self._fitted = _Fit(
             config=settings,
             anchor=anchor,
+            slots=found.slots,
             scaler=found.scaler,
             forecaster=found.forecaster,
             calibrated=found.selection.calibrated,
@@ -130,6 +143,7 @@ class AttentionModel:
             "in_window": calibration.in_window,
             "tail": calibration.tail,
             "networks": len(found.forecaster.networks),
+            "token_slots": found.slots.as_mapping(),
             "fit": found.record,
             "anchor": anchor_meta,
         }
@@ -137,6 +151,7 @@ class AttentionModel:
     def forecast(self, panel: Panel, as_of: Sequence[date]) -> Forecasts:
         """See `VolatilityModel.forecast`."""
         rows = panel.rows(as_of)
+        self._tell_unread(panel)
         shape = (len(rows), len(panel.assets), len(HORIZONS))
         log_variance = np.full(shape, np.nan)
         log_quantiles = np.full((*shape, len(QUANTILE_LEVELS)), np.nan)
@@ -163,7 +178,7 @@ class AttentionModel:
         """Exact weights of the forecast token for every forecast that is not refused."""
         rows = panel.rows(as_of)
         config = self._fit().config
-        table = token_table(config.tokens)
+        table = token_table(config.tokens, self._fit().slots)
         heads = config.network.n_heads * len(self.forecaster.networks)
         grid = (len(rows), len(panel.assets))
         weights = np.full((*grid, config.network.n_layers, heads, len(table.scale)), np.nan)
@@ -175,8 +190,7 @@ class AttentionModel:
                 # (batch, layer, head, token)
                 weights[position, column] = torch.stack(layers, dim=1).cpu().numpy()
                 present[position, column] = batch.mask.cpu().numpy()
-        unknown = np.full((len(panel.days), len(panel.assets)), np.nan)
-        ages = [panel.features.get(f"{group}_age_days", unknown)[rows] for group in CONTEXT_FIELDS]
+        provider_names, provider = token_providers(panel, rows, table)
         return AttentionMaps(
             model=self.name,
             source=panel.source,
@@ -185,7 +199,9 @@ class AttentionModel:
             weights=weights,
             present=present,
             tokens=table,
-            context_age_days=np.stack(ages, axis=-1),
+            context_age_days=context_ages(panel, rows, table),
+            provider_names=provider_names,
+            provider=provider,
         )
 
     @property
@@ -234,9 +250,9 @@ class AttentionModel:
         share = price_share(panel, tokens)[panel.rows(as_of)]
         few = (share < tokens.min_price_share) & gives_anchor(status)
         for day, column in np.argwhere(few):
-            found = round(share[day, column] * tokens.daily_tokens)
+            found = round(share[day, column] * tokens.daily_days)
             status[day, column] = (
-                f"{found} of the last {tokens.daily_tokens} days have complete prices:"
+                f"{found} of the last {tokens.daily_days} days have complete prices:"
                 f" expected a share of {tokens.min_price_share:g}"
             )
         anchor[~gives_anchor(status)] = np.nan
@@ -264,7 +280,8 @@ class AttentionModel:
         self, panel: Panel, rows: NDArray[np.int64], columns: NDArray[np.int64], anchor: FloatArray
     ) -> TokenBatch:
         fitted = self._fit()
-        inputs, mask = fitted.scaler.apply(make_tokens(panel, rows, columns, fitted.config.tokens))
+        tokens = fitted.config.tokens
+        inputs, mask = encode(panel, rows, columns, tokens, fitted.slots, fitted.scaler)
         return TokenBatch(
             inputs={
                 group: torch.from_numpy(values).to(self.device, torch.float64)
@@ -282,8 +299,15 @@ class AttentionModel:
         known: list[str] = fitted.meta["assets"]
         names = [panel.assets[column] for column in batch.assets]
         own = np.array([known.index(a) if a in known else NEW_COIN for a in names], np.int64)
-        context = token_table(fitted.config.tokens).context
-        return fitted.widening.of(batch.mask[:, context].cpu().numpy(), own)
+        present = fitted.config.tokens.context_presence(batch.mask.cpu().numpy())
+        return fitted.widening.of(present, own)
+
+    def _tell_unread(self, panel: Panel) -> None:
+        """Log once which venues have no slot: they came after training, or training had more than slots."""
+        unread = set(unread_venues(panel, self._fit().slots)) - self._told
+        if unread and self._fit().config.tokens.funding_venues:
+            log.info("funding venues without a slot are not read: %s", ", ".join(sorted(unread)))
+        self._told |= unread
 
     def _calibrated(self, panel: Panel) -> NDArray[np.bool_]:
         fitted = self._fit()
@@ -311,6 +335,11 @@ class AttentionModel:
         model = cls()
         if state.meta["model"] != model.name:
             raise ValueError(f"state of model {state.meta['model']!r}: expected {model.name!r}")
+        if "token_slots" not in state.meta:
+            raise ValueError(
+                f"state of an attention model trained on {state.meta['trained_as_of']} by an older version, with other tokens:"
+                " train it again"
+            )
         config = AttentionConfig.from_mapping(state.meta["config"])
         tensors = state.tensors
         anchor_tensors = {
@@ -344,6 +373,7 @@ class AttentionModel:
             anchor=anchor_class(config.anchor).from_state(
                 ModelState(anchor_tensors, state.meta["anchor"])
             ),
+            slots=TokenSlots.from_mapping(state.meta["token_slots"]),
             scaler=scaler,
             forecaster=assemble(networks, tensors["base"], tensors["base_tails"], selection),
             calibrated=calibrated,
@@ -351,3 +381,7 @@ class AttentionModel:
             meta=state.meta,
         )
         return model
+
+
+def _lookback_days(config: AttentionConfig) -> int:
+    return max(config.tokens.lookback_days, anchor_class(config.anchor).lookback_days)

@@ -24,12 +24,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml.attention.selection import SelectionConfig, daily_mean, mean_t_statistic, pinball
-from ml.attention.tokens import CONTEXT_FIELDS
+from ml.attention.tokens import CONTEXT_GROUPS
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 ALL_GROUPS = "all"
-MASKED = (*CONTEXT_FIELDS, ALL_GROUPS)
+MASKED = (*CONTEXT_GROUPS, ALL_GROUPS)
 """What is masked in turn."""
 OUTER_INTERVALS = 4
 """Central intervals that must cover as often as before: those between the 4 lowest and the 4 highest levels, 80 to 98 %."""
@@ -50,7 +50,7 @@ class Widening:
     @classmethod
     def none(cls, n_assets: int, n_horizons: int) -> Widening:
         """Nothing is widened."""
-        usual = np.zeros((n_assets, len(CONTEXT_FIELDS)), dtype=bool)
+        usual = np.zeros((n_assets, len(CONTEXT_GROUPS)), dtype=bool)
         return cls(np.ones((len(MASKED), n_horizons)), usual)
 
     def of(self, present: BoolArray, asset: NDArray[np.int64]) -> FloatArray:

@@ -26,7 +26,7 @@ import pyarrow as pa
 
 from ml.evaluation.folds import Fold, fits
 from ml.forecasts import FRAME_COLUMNS
-from ml.model import VolatilityModel
+from ml.model import VolatilityModel, lookback_days
 from ml.panel import Panel
 from ml.snapshot import write_atomically
 
@@ -176,7 +176,7 @@ def _tasks(
 ) -> Iterator[_Task]:
     panel, hashes = shared.panel, {}
     for name, config in configs.items():
-        lookback = type(shared.create(name)).lookback_days
+        lookback = lookback_days(type(shared.create(name)), config)
         for fold in folds:
             oldest = max(0, fold.train.start - lookback)
             for last in (fold.fit_row, fold.test.stop - 1):

@@ -11,6 +11,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
+from ml.model import fitted_lookback_days
 from orchestration.assets.common import key_of, output_options, result
 from orchestration.panels import read_features
 from orchestration.partitions import day_range
@@ -114,7 +115,7 @@ def _fill(
     for block in blocks:
         model: Any = block.load(settings)
         with warehouse.read() as connection:
-            history = (block.days[-1] - block.days[0]).days + model.lookback_days
+            history = (block.days[-1] - block.days[0]).days + fitted_lookback_days(model)
             panel = read_features(connection, block.days[-1], history).panel
         rows = make(model, panel, block)
         if rows.empty:

@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 import dagster as dg
 import pandas as pd
 
+from ml.model import fitted_lookback_days
 from ml.models import MODELS
 from orchestration.assets.common import key_of, output_options, result
 from orchestration.calibration import calibrated_forecasts
@@ -58,7 +59,7 @@ def volatility(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Pla
             context.log.info("every forecast of these days exists: nothing to do")
         loaded = [(block, block.load(settings)) for block in blocks]
         if loaded:
-            lookback = max(model.lookback_days for _, model in loaded)
+            lookback = max(fitted_lookback_days(model) for _, model in loaded)
             panel_from = min(min(block.days) for block in blocks)
             needs_hours = any(MODELS[block.model].reads_hourly for block in blocks)
             frames = read_features(

@@ -6,7 +6,7 @@ calendar, so daily runs and a backfill train the same versions; a version that e
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -14,7 +14,8 @@ import dagster as dg
 import duckdb
 import pandas as pd
 
-from ml.models import MODELS
+from ml.model import lookback_days
+from ml.models import MODELS, model_class
 from ml.models import names as model_names
 from ml.snapshot import write_snapshot
 from orchestration.assets.common import GPU_POOL, key_of, output_options, result
@@ -27,7 +28,13 @@ from orchestration.warehouse import bump_revision, replace_rows
 from orchestration.workers import run_worker
 
 MOST_FEATURE_LAG_DAYS = 120
-"""Days before the training window that features and hourly tokens of its first row may need."""
+"""Days before the training window that are always read; a model that looks further back gets them."""
+
+
+def history_days(fits: Iterable[tuple[str, Mapping[str, Any]]]) -> int:
+    """Days before the training window that these fits, as (model, config), read."""
+    own = [lookback_days(model_class(model), config) for model, config in fits]
+    return max(MOST_FEATURE_LAG_DAYS, *own, 0)
 
 
 class TrainingConfig(dg.Config):
@@ -103,9 +110,13 @@ def registry(
             return result(platform, int(count[0]) if count else 0, versions_trained=0)
         newest = max(date.fromisoformat(fit["trained_as_of"]) for fit in due)
         oldest = min(date.fromisoformat(fit["trained_as_of"]) for fit in due)
-        history = (newest - oldest).days + settings.train_window_days + MOST_FEATURE_LAG_DAYS
+        before = history_days((fit["model"], fit["config"]) for fit in due)
+        history = (newest - oldest).days + settings.train_window_days + before
         frames = read_features(
-            connection, newest, history, hourly=any(MODELS[fit["model"]].reads_hourly for fit in due)
+            connection,
+            newest,
+            history,
+            hourly=any(MODELS[fit["model"]].reads_hourly for fit in due),
         )
     folder, snapshot_hash = _write_snapshot(settings, frames)
     spec = {
@@ -157,11 +168,10 @@ def registry(
 def _write_snapshot(settings: Settings, frames: Any) -> tuple[Any, str]:
     from ml.snapshot import content_hash
 
-    digest = content_hash(frames.daily, frames.realized, frames.hourly)
+    tables = (frames.daily, frames.realized, frames.hourly)
+    digest = content_hash(*tables, frames.funding)
     folder = settings.artifacts_dir / "snapshots" / digest
-    written = write_snapshot(
-        str(folder), frames.daily, frames.realized, frames.hourly, frames.source, frames.as_of
-    )
+    written = write_snapshot(str(folder), *tables, frames.source, frames.as_of, frames.funding)
     return folder, written
 
 

@@ -179,12 +179,12 @@ def attention_map(weights: list[Row]) -> Chart:
 
 
 def _scale_order(row: Row) -> int:
-    order = ("hourly", "daily", "context", "forecast")
+    order = ("hourly", "daily", "weekly", "context", "asset", "forecast")
     return order.index(row["scale"]) if row["scale"] in order else len(order)
 
 
 def attention_lags(weights: list[Row]) -> Chart:
-    """Mean attention on each past token against its age; a token of one scale stands for an hour patch or a day."""
+    """Mean attention on each past token against its age; a token of one scale stands for an hour patch, a day or a week."""
     traces = [
         {
             "type": "scatter",
@@ -196,7 +196,7 @@ def attention_lags(weights: list[Row]) -> Chart:
             "marker": {"size": 4, "color": color},
             "hovertemplate": "%{x:.1f} days ago: %{y:.2%}<extra></extra>",
         }
-        for scale, color in (("hourly", "@second"), ("daily", "@accent"))
+        for scale, color in (("hourly", "@second"), ("daily", "@accent"), ("weekly", "@muted"))
         if any(row["scale"] == scale for row in weights)
     ]
     return {

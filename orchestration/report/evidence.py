@@ -23,7 +23,7 @@ def attention(connection: duckdb.DuckDBPyConnection, as_of: date) -> list[Row]:
         connection,
         f"""
         SELECT asset, model, model_version, layer, head, scale, modality,
-            CASE scale WHEN 'forecast' THEN 'forecast token'
+            CASE scale WHEN 'forecast' THEN 'forecast token' WHEN 'asset' THEN 'other coins'
                 WHEN 'context' THEN replace(modality, '_', ' ') || CASE modality WHEN 'price' THEN ', context' ELSE '' END
                 ELSE replace(modality, '_', ' ') || ', ' || scale END AS label,
             sum(weight) AS weight, count(*) AS tokens
@@ -40,7 +40,7 @@ def attention_by_lag(connection: duckdb.DuckDBPyConnection, as_of: date) -> list
         connection,
         f"""
         SELECT asset, scale, lag_days, avg(weight) AS weight FROM ({_NEWEST_WEIGHTS})
-        WHERE lag_days IS NOT NULL AND scale IN ('daily', 'hourly')
+        WHERE lag_days IS NOT NULL AND scale IN ('daily', 'hourly', 'weekly')
         GROUP BY asset, scale, lag_days ORDER BY asset, scale, lag_days
         """,
         as_of=as_of,

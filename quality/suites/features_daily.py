@@ -50,6 +50,12 @@ CONTEXT = (
     "stablecoin_growth_1d", "stablecoin_growth_7d", "stablecoin_growth_30d",
     "fear_greed", "fear_greed_change_7d", "news_tone", "news_count_log", "headline_tone", "headline_count_log",
     "social_volume_change_7d",
+    "book_imbalance_10_d", "book_imbalance_50bp_d", "book_spread_bps_d", "book_microprice_offset_bps_d",
+    "book_depth_50bp_usd_d",
+)  # fmt: skip
+PROVIDERS = (
+    "open_interest_provider", "implied_volatility_provider", "onchain_provider", "stablecoin_provider", "sentiment_provider",
+    "order_book_provider",
 )  # fmt: skip
 # Fast and of one coin: what is slow (22-day means) or shared by all coins drifts every month by nature.
 FAST = (
@@ -64,6 +70,7 @@ COLUMNS: dict[str, Kind] = {
     "onchain_flows_revised": "flag",
     **dict.fromkeys((*VARIANCES, *PRICE, *CALENDAR, *CONTEXT, *AGES), "number"),
     **dict.fromkeys(FLAGS, "flag"),
+    **dict.fromkeys(PROVIDERS, "text"),
 }  # fmt: skip
 REQUIRED = (
     "source",
@@ -124,6 +131,9 @@ SUITE = Suite(
         between("news_tone", -1, 1, CRITICAL, "tone between -1 and 1: look at the intermediate model"),
         between("headline_tone", -1, 1, CRITICAL, "tone between -1 and 1: look at the scoring of headlines"),
         between("exchange_netflow_ratio", -1, 1, CRITICAL, "net flow ratio between -1 and 1: a flow has a wrong sign"),
+        *(between(column, -1, 1, CRITICAL, "an imbalance is between -1 and 1: look at the intermediate model")
+          for column in ("book_imbalance_10_d", "book_imbalance_50bp_d")),
+        between("book_spread_bps_d", 0, None, CRITICAL, "a spread is not negative: a crossed book got in"),
         between("mvrv", 0.05, 50, WARNING, "market over realised value between 0.05 and 50: look at the provider"),
         between("stablecoin_growth_1d", -0.5, 0.5, WARNING,
                 "stablecoin supply within 50 % of the day before: did a coin enter or leave the total?"),

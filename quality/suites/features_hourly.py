@@ -29,7 +29,7 @@ SUITE = Suite(
     columns={
         "asset": "text", "ts": "time", "known_on": "time", "source": "text",
         "log_return": "number", "realized_variance": "number", "high_low_range": "number",
-        "log_volume_ratio": "number", "bars": "number",
+        "log_volume_ratio": "number", "signed_volume_share": "number", "bars": "number",
     },
     optional=frozenset({*VALUES, "bars"}),
     empty=WARNING,
@@ -47,6 +47,7 @@ SUITE = Suite(
         between("realized_variance", 0, 10, CRITICAL, "hourly variance between 0 and 10: a bad bar got in"),
         between("high_low_range", 0, 3, CRITICAL, "log(high/low) between 0 and 3: a bad bar got in"),
         between("log_volume_ratio", -25, 25, WARNING, "log volume ratio within 25: a unit changed within a week?"),
+        between("signed_volume_share", -1, 1, CRITICAL, "takers' net share of volume within 1: a unit mixed up"),
         between("bars", 1, 60, CRITICAL, "an hour has 1 to 60 bars: duplicates got into the features"),
         measured("no_hours_are_missing", missing_bars(("asset",), "1h"), KEY, WARNING,
                  "over 95 % of hours between a coin's first and last are there: look at the raw gate's gaps",

@@ -14,6 +14,7 @@ import pytest
 
 from orchestration.settings import Settings
 from orchestration.warehouse import (
+    LAYOUT_VERSION,
     Warehouse,
     WarehouseError,
     bump_revision,
@@ -98,6 +99,25 @@ def test_an_unknown_layout_is_refused(warehouse):
         set_state(connection, "layout", "99")
     with pytest.raises(WarehouseError, match="layout '99'"), warehouse.write():
         pass
+
+
+def test_the_layout_before_gets_the_columns_that_it_lacks_and_keeps_its_rows(warehouse):
+    with warehouse.write() as connection:
+        connection.execute("ALTER TABLE forecasts.attention_weights DROP COLUMN provider")
+        connection.execute("DROP TABLE evaluation.walk_forward")
+        connection.execute(
+            "INSERT INTO forecasts.attention_weights (asset, as_of, model_version, layer, head, token, weight) "
+            "VALUES ('BTC', DATE '2024-01-01', 'v', 0, 0, 0, 1.0)"
+        )
+        set_state(connection, "layout", "2")
+    with warehouse.write() as connection:
+        assert get_state(connection, "layout") == LAYOUT_VERSION
+    with warehouse.read() as connection:
+        found = connection.execute(
+            "SELECT asset, weight, provider FROM forecasts.attention_weights"
+        ).fetchall()
+        assert found == [("BTC", 1.0, None)]
+        assert connection.execute("SELECT count(*) FROM evaluation.walk_forward").fetchone() == (0,)
 
 
 def test_publishing_twice_makes_one_copy(warehouse):

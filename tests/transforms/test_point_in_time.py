@@ -59,6 +59,7 @@ def poisoned(built: Built, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
         ("features.realized", "known_on"),
         ("features.hourly", "known_on"),
         ("features.order_book", "known_on"),
+        ("features.funding_venues", "as_of"),
     ],
 )
 def test_rows_known_after_the_decision_change_no_number_before_it(
@@ -157,6 +158,55 @@ def test_a_modality_that_fell_silent_is_missing_after_its_limit_and_ages(built: 
     assert rows["funding_missing"].tolist() == [False] * 4 + [True] * (len(rows) - 4)
     assert rows["funding_rate_d"].isna().tolist() == rows["funding_missing"].tolist()
     assert np.allclose(np.diff(rows["funding_age_days"]), 1)
+
+
+def test_venues_agree_with_the_mean_over_them_and_a_silent_one_has_no_row(built: Built) -> None:
+    rows = table(built.path, "features.funding_venues")
+    daily = table(built.path, "features.daily").set_index(["asset", "as_of"])
+    by_day = rows.groupby(["asset", "as_of"])
+    fresh = by_day.filter(lambda day: day["funding_age_days"].max() < 1)  # all of the as_of day
+    means = fresh.groupby(["asset", "as_of"])["funding_rate_d"].mean()
+    assert len(means) > 100
+    assert by_day["venue"].nunique().max() == 2  # Deribit's rolling figure is no venue's rate
+    np.testing.assert_allclose(means, daily.loc[means.index, "funding_rate_d"], rtol=1e-9)
+    np.testing.assert_allclose(by_day["funding_deviation_d"].median(), 0, atol=1e-12)
+    silent = daily["funding_missing"]
+    assert not silent.loc[by_day.size().index].any()
+    assert rows["funding_age_days"].between(0, 4.1).all()
+
+
+def test_every_modality_that_is_there_names_its_providers(built: Built) -> None:
+    rows = table(built.path, "features.daily")
+    for modality, known in {
+        "open_interest": {"a", "b"},
+        "implied_volatility": {"deribit"},
+        "onchain": {"coinmetrics", "etherscan"},
+        "stablecoin": {"coinmetrics", "defillama"},
+        "sentiment": {"alternative.me", "news", "vader", "wikipedia", "social"},
+        "order_book": {"binance", "okx"},
+    }.items():
+        named = rows[f"{modality}_provider"].notna()
+        np.testing.assert_array_equal(named, ~rows[f"{modality}_missing"], err_msg=modality)
+        names = {n for text in rows[f"{modality}_provider"].dropna() for n in text.split("+")}
+        assert names
+        assert names <= known
+
+
+def test_a_days_books_are_those_known_by_its_decision_time(built: Built) -> None:
+    rows = table(built.path, "features.daily", "asset = 'BTC' AND book_spread_bps_d IS NOT NULL")
+    hours = table(built.path, "features.order_book", "asset = 'BTC'")
+    hours["day"] = hours["ts"].dt.tz_localize(None).dt.normalize()
+    on_time = hours[pd.to_datetime(hours["known_on"]) == hours["day"]].groupby("day")
+    rows = rows.set_index(pd.to_datetime(rows["as_of"]))
+    shared = rows.index.intersection(on_time.size().index)
+    assert len(shared) == 8
+    # the mean of hourly means and the mean over the day's snapshots differ by holes alone
+    np.testing.assert_allclose(
+        rows.loc[shared, "book_spread_bps_d"], on_time["spread_bps"].mean().loc[shared], rtol=0.05
+    )
+    assert rows.loc[shared, "order_book_age_days"].between(0, 1).all()
+    after = table(built.path, "features.daily", "asset = 'BTC' AND as_of > DATE '2024-03-15'")
+    assert after["order_book_missing"].all()
 
 
 def test_ages_are_never_negative_and_onchain_lags_by_more_than_a_day(built: Built) -> None:

@@ -10,3 +10,8 @@
         || coalesce(nullif(regexp_extract({{ column }}, '_[0-9]{4}-[0-9]{2}(-[0-9]{2})$', 1), ''), '-01') as date
     )
 {%- endmacro %}
+
+{#- Names of the providers (or venues) behind a group of series 'provider:metric', in order, joined by +. -#}
+{% macro providers(series='series') -%}
+    string_agg(distinct split_part({{ series }}, ':', 1), '+' order by split_part({{ series }}, ':', 1))
+{%- endmacro %}

@@ -62,6 +62,7 @@ def planted_market(days: int = 420, coins: int = 4, lead: float = 0.7, seed: int
             np.sqrt(hourly_rv),
             0.3 * random.standard_normal(hourly_rv.shape),
             np.ones_like(hourly_rv),
+            np.tanh(hourly_return / np.sqrt(hourly_rv.mean())),
         ],
         axis=-1,
     ).astype(np.float32)

@@ -208,7 +208,7 @@ def test_attention_weights_sum_to_one_for_every_layer_and_head(
     trained_model: AttentionModel, planted: Panel
 ) -> None:
     maps = trained_model.attention(planted, BLOCK)
-    assert maps.weights.shape == (15, 4, 2, 4, 1 + 8 + 6 + 6)
+    assert maps.weights.shape == (15, 4, 2, 4, 1 + 8 + 6 + 8 + 10 + 8)
     np.testing.assert_allclose(maps.weights.sum(axis=-1), 1, atol=1e-6)
     masked = ~np.broadcast_to(maps.present[:, :, None, None], maps.weights.shape)
     assert (maps.weights[masked] == 0).all()
@@ -225,20 +225,26 @@ def test_attention_weights_sum_to_one_for_every_layer_and_head(
     np.testing.assert_allclose(sums, 1, atol=1e-6)
 
 
-def test_the_map_says_what_every_token_is_and_from_when(
-    trained_model: AttentionModel, planted: Panel
-) -> None:
-    frame = trained_model.attention(planted, BLOCK[:1]).to_frame()
+def test_the_map_says_what_every_token_is_and_from_when(planted: Panel) -> None:
+    model = AttentionModel()
+    model.fit(planted, TRAINED, {**SMALL, "epochs": 1, "head_scales": ["all"] * 4}, seed=3)
+    frame = model.attention(planted, BLOCK[:1]).to_frame()
     one = frame[(frame["asset"] == "ETH") & (frame["layer"] == 0)]
     tokens = one.drop_duplicates("token").set_index("token")
     assert tokens["scale"].value_counts().to_dict() == {
-        "daily": 8, "hourly": 6, "context": 2, "forecast": 1,
+        "daily": 8, "hourly": 6, "weekly": 8, "context": 2, "asset": 3, "forecast": 1,
     }  # fmt: skip
-    assert set(tokens["modality"]) == {"calendar", "price", "onchain", "sentiment"}
+    assert set(tokens["modality"]) == {"calendar", "price", "asset", "onchain", "sentiment"}
     times = tokens["token_time"].dt.strftime("%Y-%m-%d %H:%M")
     assert times[8] == "2022-01-21 00:00"  # the as_of day
     assert times[1] == "2022-01-14 00:00"
     assert times[14] == "2022-01-21 20:00"  # its last four hours
+    assert times[[15, 22]].tolist() == ["2021-11-19 00:00", "2022-01-07 00:00"]  # the 14th less 7
+    assert tokens["lag_days"][[15, 22]].tolist() == [57, 8]
+    others = tokens[tokens["scale"] == "asset"]  # never the forecast's own coin
+    assert others["provider"].tolist() == ["BTC", "LTC", "XRP"]
+    assert set(others["lag_days"]) == {0}
+    assert set(tokens.loc[tokens["scale"] != "asset", "provider"]) == {""}
     onchain = tokens[tokens["modality"] == "onchain"].iloc[0]
     assert str(onchain["token_time"]) == "2022-01-20 00:00:00+00:00"  # one day old
     assert tokens["lag_days"][[1, 8, 14, 9]].tolist() == pytest.approx([7, 0, 0, 5 / 6])
@@ -255,7 +261,8 @@ def test_the_map_says_what_every_token_is_and_from_when(
         ({"head_scales": ["daily", 1]}, r"head_scales \['daily', 1\]: expected a value like"),
         ({"use_revised_flows": 1}, "use_revised_flows 1: expected a value like the default, False"),
         ({"horizon_weights": [1, 1]}, r"horizon_weights \(1.0, 1.0\): expected one for each of"),
-        ({"daily_tokens": 90}, "tokens that read 90 days: expected at most 66"),
+        ({"daily_tokens": 751}, "tokens that read 807 days: expected at most 750"),
+        ({"asset_tokens": -1}, "asset_tokens -1: expected 0 or a positive integer"),
     ],
 )
 def test_a_bad_config_is_an_error_that_quotes_it(

@@ -107,9 +107,9 @@ def test_every_forecast_horizon_and_group_has_one_row(
     assert tuple(frame.columns) == EXPLANATION_COLUMNS
     assert not frame.duplicated(["asset", "as_of", "horizon", "feature_group"]).any()
     assert set(frame["feature_group"]) == {
-        "calendar", "price_daily", "price_hourly", "onchain", "sentiment",
+        "calendar", "price_daily", "price_hourly", "price_weekly", "onchain", "sentiment", "asset",
     }  # fmt: skip
-    assert len(frame) == 7 * 4 * 3 * 5
+    assert len(frame) == 7 * 4 * 3 * 7
     assert seen[-1] == (28, 28)
     sums = frame.groupby(["asset", "as_of", "horizon"])["attention_rollout"].sum()
     np.testing.assert_allclose(sums, 1, atol=1e-9)

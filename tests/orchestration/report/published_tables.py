@@ -212,7 +212,9 @@ def _attention(rng: np.random.Generator, source: str) -> pd.DataFrame:
     tokens: list[tuple[str, str, float | None]] = [("forecast", "price", None)]
     tokens += [("hourly", "price", hours / 24) for hours in range(4, 76, 4)]
     tokens += [("daily", "price", float(days)) for days in range(1, 33)]
+    tokens += [("weekly", "price", float(days)) for days in range(33, 90, 7)]
     tokens += [("context", modality, 1.0) for modality in MODALITIES[1:]]
+    tokens += [("asset", "asset", 0.0)] * 3
     rows = []
     for asset in ASSETS:
         for layer in range(2):
@@ -230,6 +232,7 @@ def _attention(rng: np.random.Generator, source: str) -> pd.DataFrame:
                         "token": n,
                         "scale": scale,
                         "modality": modality,
+                        "provider": "ETH" if scale == "asset" else "",
                         "token_time": None,
                         "lag_days": lag,
                         "weight": float(raw[n] / raw.sum()),

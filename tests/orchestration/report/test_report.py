@@ -221,6 +221,7 @@ def test_attention_is_shown_by_group_and_sums_to_one(
     first = maps[0]["data"][0]
     assert expected
     assert first["z"][0][first["x"].index("price, hourly")] == pytest.approx(expected[0])
+    assert {"price, weekly", "other coins"} <= set(first["x"])
 
 
 def test_the_audit_verdict_stands_beside_the_map(html: str) -> None:

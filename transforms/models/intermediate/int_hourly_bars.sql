@@ -14,6 +14,8 @@ with bars as (
         low,
         close,
         quote_volume,
+        case when taker_buy_volume between 0 and volume and volume > 0 then volume end as signed_of_volume,
+        case when signed_of_volume is not null then 2 * taker_buy_volume - volume end as signed_volume,
         source,
         known_at,
         ingested_at,
@@ -152,6 +154,8 @@ hours_of_five_minutes as (
         min(low) as low,
         arg_max(close, minute_of_day) as close,
         {{ stable('sum', 'quote_volume') }} as quote_volume,
+        {{ stable('sum', 'signed_volume') }} as signed_volume,
+        {{ stable('sum', 'signed_of_volume') }} as signed_of_volume,
         {{ stable('sum', 'log_return * log_return') }} as realized_variance
     from five_minute_returns
     group by all
@@ -177,6 +181,9 @@ hours as (
         coalesce(native.low, five_minutes.low) as low,
         coalesce(native.close, five_minutes.close) as close,
         coalesce(native.quote_volume, five_minutes.quote_volume) as quote_volume,
+        coalesce(
+            native.signed_volume / native.signed_of_volume, five_minutes.signed_volume / five_minutes.signed_of_volume
+        ) as signed_volume_share,
         five_minutes.realized_variance as five_minute_variance,
         coalesce(five_minutes.bars, 1) as bars
     from native_hours as native
@@ -241,6 +248,7 @@ select
     low,
     close,
     quote_volume,
+    signed_volume_share,
     log_return,
     coalesce(five_minute_variance, log_return * log_return) as realized_variance,
     ln(high / low) as high_low_range,

@@ -16,5 +16,6 @@ select
     case when is_known then {{ log_change('value', 'value_1d_before') }} end as implied_volatility_change_1d,
     case when is_known then {{ log_change('value', 'value_5d_before') }} end as implied_volatility_change_5d,
     age_days as implied_volatility_age_days,
-    not is_known as implied_volatility_missing
+    not is_known as implied_volatility_missing,
+    case when is_known then split_part(series, ':', 1) end as implied_volatility_provider
 from chosen

@@ -38,7 +38,8 @@ counts as (
         {%- for signal in counts %}
         max({{ log_change('value', 'value_7d_before') }}) filter (where signal = '{{ signal }}') as {{ signal }}_change_7d,
         {%- endfor %}
-        max(value) filter (where signal = 'mvrv') as mvrv
+        max(value) filter (where signal = 'mvrv') as mvrv,
+        {{ providers() }} as onchain_provider
     from known
     group by asset, as_of
 ),
@@ -68,7 +69,8 @@ select
     flows.exchange_flow_change_7d,
     coalesce(flows.onchain_flows_revised, false) as onchain_flows_revised,
     ages.onchain_age_days,
-    counts.asset is null as onchain_missing
+    counts.asset is null as onchain_missing,
+    counts.onchain_provider
 from ages
 left join counts using (asset, as_of)
 left join flows using (asset, as_of)

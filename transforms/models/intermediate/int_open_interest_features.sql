@@ -21,5 +21,6 @@ select
     case when is_known then {{ log_change('value', 'value_1d_before') }} end as open_interest_change_1d,
     case when is_known then {{ log_change('value', 'value_7d_before') }} end as open_interest_change_7d,
     age_days as open_interest_age_days,
-    not is_known as open_interest_missing
+    not is_known as open_interest_missing,
+    case when is_known then split_part(series, ':', 1) end as open_interest_provider
 from chosen

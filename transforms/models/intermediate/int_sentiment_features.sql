@@ -70,12 +70,27 @@ ages as (
 ),
 
 -- A coin without a series of its own reads the market's, else Bitcoin's: attention to crypto as a whole.
+-- What is read of the market: where news are counted GDELT's tone is not.
+market_providers as (
+    select
+        chosen.as_of,
+        {{ providers('chosen.series') }} as providers
+    from chosen
+    inner join market using (as_of)
+    where
+        chosen.asset = 'MARKET'
+        and chosen.signal != 'social_volume'
+        and not (market.news_count is not null and starts_with(chosen.signal, 'gdelt'))
+    group by chosen.as_of
+),
+
 social as (
     select
         asset_days.asset,
         asset_days.as_of,
         coalesce(own.social_volume, market.social_volume, bitcoin.social_volume) as chosen_volume,
         struct_extract(chosen_volume, 'value') as volume,
+        split_part(struct_extract(chosen_volume, 'series'), ':', 1) as provider,
         struct_extract(chosen_volume, 'value_7d_before') as volume_7d_before
     from asset_days
     left join wide as own using (asset, as_of)
@@ -94,9 +109,18 @@ select
     market.headline_count_log,
     ln(1 + social.volume) - ln(1 + social.volume_7d_before) as social_volume_change_7d,
     least(own_ages.age_days, market_ages.age_days, bitcoin_ages.age_days) as sentiment_age_days,
-    market.as_of is null and social.volume is null as sentiment_missing
+    market.as_of is null and social.volume is null as sentiment_missing,
+    case
+        when market_providers.providers is null or social.provider is null
+            then coalesce(market_providers.providers, social.provider)
+        else list_aggregate(
+            list_sort(list_distinct(list_append(string_split(market_providers.providers, '+'), social.provider))),
+            'string_agg', '+'
+        )
+    end as sentiment_provider
 from asset_days
 left join market using (as_of)
+left join market_providers using (as_of)
 left join social using (asset, as_of)
 left join ages as own_ages on asset_days.as_of = own_ages.as_of and asset_days.asset = own_ages.asset
 left join ages as market_ages on asset_days.as_of = market_ages.as_of and market_ages.asset = 'MARKET'

@@ -22,7 +22,8 @@ baskets as (
         is_total,
         {{ basket_growth(1) }} as growth_1d,
         {{ basket_growth(7) }} as growth_7d,
-        {{ basket_growth(30) }} as growth_30d
+        {{ basket_growth(30) }} as growth_30d,
+        {{ providers() }} as provider
     from chosen
     where value > 0
     group by as_of, is_total
@@ -48,6 +49,7 @@ select
     best_baskets.growth_7d as stablecoin_growth_7d,
     best_baskets.growth_30d as stablecoin_growth_30d,
     ages.stablecoin_age_days,
-    best_baskets.as_of is null as stablecoin_missing
+    best_baskets.as_of is null as stablecoin_missing,
+    best_baskets.provider as stablecoin_provider
 from ages
 left join best_baskets using (as_of)

@@ -44,6 +44,11 @@ market as (
 stablecoins as (
     select * from {{ ref('int_stablecoin_features') }}
     where {{ as_of_in_window('as_of') }}
+),
+
+order_book as (
+    select * from {{ ref('int_order_book_features') }}
+    where {{ as_of_in_window('as_of') }}
 )
 
 select
@@ -104,12 +109,14 @@ select
     open_interest.open_interest_change_7d,
     open_interest.open_interest_age_days,
     coalesce(open_interest.open_interest_missing, true) as open_interest_missing,
+    open_interest.open_interest_provider,
     implied_volatility.implied_volatility,
     implied_volatility.implied_volatility_change_1d,
     implied_volatility.implied_volatility_change_5d,
     bitcoin_volatility.implied_volatility as implied_volatility_market,
     implied_volatility.implied_volatility_age_days,
     coalesce(implied_volatility.implied_volatility_missing, true) as implied_volatility_missing,
+    implied_volatility.implied_volatility_provider,
     onchain.active_addresses_change_7d,
     onchain.transactions_change_7d,
     onchain.fees_change_7d,
@@ -120,11 +127,13 @@ select
     coalesce(onchain.onchain_flows_revised, false) as onchain_flows_revised,
     onchain.onchain_age_days,
     coalesce(onchain.onchain_missing, true) as onchain_missing,
+    onchain.onchain_provider,
     stablecoins.stablecoin_growth_1d,
     stablecoins.stablecoin_growth_7d,
     stablecoins.stablecoin_growth_30d,
     stablecoins.stablecoin_age_days,
     coalesce(stablecoins.stablecoin_missing, true) as stablecoin_missing,
+    stablecoins.stablecoin_provider,
     sentiment.fear_greed,
     sentiment.fear_greed_change_7d,
     sentiment.news_tone,
@@ -133,7 +142,16 @@ select
     sentiment.headline_count_log,
     sentiment.social_volume_change_7d,
     sentiment.sentiment_age_days,
-    coalesce(sentiment.sentiment_missing, true) as sentiment_missing
+    coalesce(sentiment.sentiment_missing, true) as sentiment_missing,
+    sentiment.sentiment_provider,
+    order_book.book_imbalance_10_d,
+    order_book.book_imbalance_50bp_d,
+    order_book.book_spread_bps_d,
+    order_book.book_microprice_offset_bps_d,
+    order_book.book_depth_50bp_usd_d,
+    order_book.order_book_age_days,
+    coalesce(order_book.order_book_missing, true) as order_book_missing,
+    order_book.order_book_provider
 from asset_days
 left join price using (asset, as_of)
 left join price as bitcoin on asset_days.as_of = bitcoin.as_of and bitcoin.asset = 'BTC'
@@ -146,3 +164,4 @@ left join implied_volatility as bitcoin_volatility
 left join onchain using (asset, as_of)
 left join stablecoins using (as_of)
 left join sentiment using (asset, as_of)
+left join order_book using (asset, as_of)

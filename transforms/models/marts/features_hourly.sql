@@ -46,6 +46,7 @@ select
     realized_variance,
     high_low_range,
     log_volume_ratio,
+    signed_volume_share,
     bars
 from ratios
 where {{ known_on_in_window('known_on') }}
