@@ -59,14 +59,14 @@ def market() -> Panel:
 @pytest.fixture(scope="module")
 def model(market: Panel) -> AttentionModel:
     found = AttentionModel()
-    found.fit(market, TRAINED, {}, seed=7)
+    found.fit(market, TRAINED, {"anchor": "harx_cal"}, seed=7)  # this panel has no hours
     return found
 
 
 def test_the_planted_lead_lowers_the_loss_of_the_anchor(model: AttentionModel) -> None:
     found = model.state().meta["fit"]["validation"]["1"]
-    assert found["qlike_full_residual"] < 0.993 * found["qlike_anchor"]  # 0.98 to 0.992 by seed
-    assert found["shrinkage"] > 0.2
+    assert found["qlike_full_residual"] < 0.99 * found["qlike_anchor"]
+    assert found["shrinkage"] > 0.3
 
 
 def test_masking_the_planted_modality_moves_the_forecast_most_and_the_spurious_one_little(
