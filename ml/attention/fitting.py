@@ -23,12 +23,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ml.attention.checkpoints import Checkpoints
 from ml.attention.config import AttentionConfig
+from ml.attention.execution import place
+from ml.attention.loop import Progress, train
 from ml.attention.network import AttentionNetwork, ResidualForecaster
 from ml.attention.scaling import Scaler
 from ml.attention.selection import Selection, qlike, select
 from ml.attention.tokens import CONTEXT_FIELDS, Tokens, make_tokens, price_share
-from ml.attention.training import Progress, Samples, predict, sample_weights, train
+from ml.attention.training import Samples, predict, sample_weights
 from ml.attention.widening import ALL_GROUPS, MASKED, Widening, find_widening
 from ml.baselines.har import HarxCal, cross_fitted_variance
 from ml.forecasts import HORIZONS, QUANTILE_LEVELS
@@ -52,6 +55,15 @@ class Block:
 
 
 @dataclass(frozen=True)
+class Earlier:
+    """The version that a warm start begins with. It saw nothing after its own training day."""
+
+    trained_as_of: str
+    validation_start: str  # its training targets end before this day
+    weights: tuple[dict[str, Tensor], ...]  # of each network of the ensemble
+
+
+@dataclass(frozen=True)
 class Fitted:
     """What a fit learnt."""
 
@@ -72,8 +84,13 @@ def fit(
     seed: int,
     device: str,
     progress: Progress | None,
+    checkpoints: Checkpoints | None = None,
+    earlier: Earlier | None = None,
 ) -> Fitted:
-    """Fit on rows first .. T-1 of `panel`, which ends on the training day; earlier rows are history only."""
+    """Fit on rows first .. T-1 of `panel`, which ends on the training day; earlier rows are history only.
+
+    checkpoints: where each network's training is kept, and what a killed fit goes on from. earlier: the version to start from.
+    """
     start = _block_start(panel, first, config)
     training, validation = _blocks(panel, first, start, config)
     tokens = make_tokens(panel, training.rows, training.assets, config.tokens)
@@ -90,7 +107,11 @@ def fit(
         "validation_samples": len(validation),
         "trained": enough,
         "histories": [],
+        "trainings": [],
     }
+    if earlier is not None and earlier.validation_start > record["validation_start"]:
+        earlier = None  # it trained on days of this validation block
+    record["warm_from"] = None if earlier is None else earlier.trained_as_of
     networks, residual, offsets = [], {}, np.zeros((0, *base.shape))
     widening = Widening.none(len(panel.assets), len(HORIZONS))
     if enough:
@@ -102,7 +123,7 @@ def fit(
         outputs |= {name: [] for name in masked}
         for index in range(config.n_seeds):
             network = _network(config, scaler, base, _network_seed(seed, index)).to(device)
-            history = train(
+            trained = train(
                 network,
                 prepared,
                 checked,
@@ -111,8 +132,11 @@ def fit(
                 config.training,
                 _network_seed(seed, index),
                 progress,
+                slot=None if checkpoints is None else checkpoints.slot(f"network-{index}"),
+                earlier=None if earlier is None else earlier.weights[index],
             )
-            record["histories"].append(history)
+            record["histories"].append(trained.history)
+            record["trainings"].append(trained.facts())
             outputs["training"].append(predict(network, prepared))
             outputs["validation"].append(predict(network, checked))
             for name, samples in masked.items():
@@ -231,13 +255,14 @@ def _samples(
 ) -> Samples:
     inputs, mask = scaler.apply(tokens)
     age = torch.tensor(len(panel.days) - 1 - block.rows, dtype=torch.float32)
-    return Samples(
-        {group: torch.from_numpy(values).to(device) for group, values in inputs.items()},
-        torch.from_numpy(mask).to(device),
-        torch.tensor(block.anchor, dtype=torch.float32, device=device),
-        torch.tensor(block.target, dtype=torch.float32, device=device),
-        sample_weights(age, config.training.half_life_days).to(device),
+    samples = Samples(
+        {group: torch.from_numpy(values) for group, values in inputs.items()},
+        torch.from_numpy(mask),
+        torch.tensor(block.anchor, dtype=torch.float32),
+        torch.tensor(block.target, dtype=torch.float32),
+        sample_weights(age, config.training.half_life_days),
     )
+    return place(samples, device, config.training.resident_share)
 
 
 def _context_tokens(config: AttentionConfig) -> slice:
