@@ -67,6 +67,9 @@ class Slot:
             content = bytes(fs.cat_file(path))
         except FileNotFoundError:
             return None
+        except OSError as error:
+            log.warning("checkpoint %s cannot be read (%s): training begins anew", self.uri, error)
+            return None
         try:
             header = _header(content)
             text = header[_KEY]
