@@ -92,7 +92,9 @@ def test_a_worker_killed_in_the_second_network_goes_on_and_makes_the_same_bytes(
     output = tmp_path / "killed" / "models" / "attention"
     process = start(path, tmp_path / "first.log")
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not list(output.glob("*.checkpoint/network-1.safetensors")):
+    while time.monotonic() < deadline and not list(
+        output.glob("*.checkpoint/network-1.safetensors")
+    ):
         assert process.poll() is None, (tmp_path / "first.log").read_text()
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
