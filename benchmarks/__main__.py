@@ -20,6 +20,7 @@ BENCHMARKS = {
     "har": "walk-forward HARX-cal fits against statsmodels OLS, equal forecasts",
     "skill": "forecast skill on real data: QLIKE walked forward, against HARX-cal, with DM and MCS",
     "garch": "GARCH-t and GJR-t fits against arch, cold and walk-forward, at equal likelihood",
+    "training": "samples per second of training against neuralforecast and pytorch-forecasting, equal size",
     "attention": "attention kernels against the plain reference, equal values",
     "ingest": "years of 5-minute bars into the warehouse, killed on the way, against paged fetch_ohlcv",
 }
