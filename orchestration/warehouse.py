@@ -26,7 +26,7 @@ from orchestration.sources.schema import TABLES
 from orchestration.tables import OUTPUT_TABLES
 
 CATALOG = "wh"
-LAYOUT_VERSION = "2"
+LAYOUT_VERSION = "3"
 PUBLISHED_SCHEMAS = (
     "raw",
     "features",
