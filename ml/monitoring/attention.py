@@ -34,7 +34,7 @@ def attention_drift(
         return not_judged("jensen_shannon", SUBJECT, m, n,
             f"{n} days of attention against {m}: expected at least {policy.least_attention_days}, and twice as many to judge against")  # fmt: skip
     found = float(jensen_shannon(new.mean(axis=0), old.mean(axis=0)))
-    rows = stationary_paths(m, m + n, mean_block(old), policy.bootstrap_repetitions, policy.seed)
+    rows = stationary_paths(m, m + n, mean_block(old, n), policy.bootstrap_repetitions, policy.seed)
     usual = jensen_shannon(old[rows[:, m:]].mean(axis=1), old[rows[:, :m]].mean(axis=1))
     limit = max(float(np.quantile(usual, 1 - policy.attention_level)), policy.least_divergence)
     return judged("jensen_shannon", SUBJECT, found, limit, m, n)

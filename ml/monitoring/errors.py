@@ -78,9 +78,8 @@ def _judge(
     if spread == 0:
         return not_judged(measure, subject, m, n, "the earlier errors do not vary")
     found = float(statistic((newest - reference.mean()) / spread))
-    rows = stationary_paths(
-        m, m + n, mean_block(reference), policy.bootstrap_repetitions, policy.seed
-    )
+    block = mean_block(reference, n)
+    rows = stationary_paths(m, m + n, block, policy.bootstrap_repetitions, policy.seed)
     paths = reference[rows]  # (repetition, day)
     mean = paths[:, :m].mean(axis=1, keepdims=True)
     scale = np.maximum(paths[:, :m].std(axis=1, keepdims=True), 1e-12)

@@ -30,7 +30,7 @@ class DriftPolicy:
     least_error_reference: int = 60
     allowance: float = 0.25
     """Page-Hinkley's: a rise of the mean by fewer standard deviations than this is not looked for."""
-    attention_reference_days: int = 120
+    attention_reference_days: int = 240
     least_attention_days: int = 14
     least_divergence: float = 0.02
     """Bits of Jensen-Shannon divergence below which attention counts as unmoved, whatever the bootstrap says."""
