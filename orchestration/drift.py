@@ -153,7 +153,7 @@ def measure_attention(
     newest = _daily_shares(
         connection.execute(
             """
-            SELECT as_of, scale, modality, sum(weight) / any_value(n.maps) AS share
+            SELECT as_of, scale, modality, sum(weight ORDER BY asset, layer, head, token) / any_value(n.maps) AS share
             FROM forecasts.attention_weights JOIN (
                 SELECT as_of, count(DISTINCT (asset, layer, head)) AS maps FROM forecasts.attention_weights
                 WHERE model = $model AND model_version = $version GROUP BY as_of

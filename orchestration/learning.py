@@ -151,6 +151,8 @@ class _Evidence:
         keys = ["asset", "as_of", "horizon"]
         dated = {"as_of": "datetime64[s]", "horizon": "int64", "asset": "str"}
         both = forecasts.astype(dated).merge(outcomes.astype(dated), on=keys, how="inner")
+        # In one order always: sums of the same numbers in another order differ in the last digit.
+        both = both.sort_values(["model", "horizon", "as_of", "asset"], ignore_index=True)
         y, f = (both[name].to_numpy(np.float64) for name in ("realized_variance", "variance"))
         return both.assign(qlike=losses.qlike(y, f), log_error=np.log(y) - np.log(f))
 

@@ -18,7 +18,7 @@ class DriftPolicy:
     """Over all features at once. Lower is not to be had: a window of 1,500 days holds some 70 independent fortnights."""
     error_level: float = 0.01
     attention_level: float = 0.01
-    bootstrap_repetitions: int = 999
+    bootstrap_repetitions: int = 499
     seed: int = 20240101
     least_feature_days: int = 14
     most_feature_days: int = 60

@@ -45,13 +45,7 @@ def learning(
     context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
 ) -> Iterator[dg.MaterializeResult[None]]:
     _, last = day_range(context)
-    found = Learnt()
-    with platform.warehouse.read() as connection:
-        days = pending_days(connection, last)
-        if days:
-            found = learn(connection, platform.settings, days, audited=ATTENTION_MODELS)
-    if days:
-        _write(platform, found, context.run.run_id)
+    found = judge_pending(platform, last, context.run.run_id)
     for row in found.decisions:
         if row["kind"] not in ("keep", "steady"):
             context.log.info(f"{row['as_of']} {row['kind']} {row['model']}: {row['reason']}")
@@ -74,6 +68,17 @@ def learning(
     }
     for table, (count,) in zip(TABLES, counts, strict=True):
         yield result(platform, int(count), key_of(table), **more[table])
+
+
+def judge_pending(platform: Platform, last: date, run_id: str) -> Learnt:
+    """Judge and store the Sundays up to ``last`` that wait for it; writes nothing where none does."""
+    with platform.warehouse.read() as connection:
+        days = pending_days(connection, last)
+        if not days:
+            return Learnt()
+        found = learn(connection, platform.settings, days, audited=ATTENTION_MODELS)
+    _write(platform, found, run_id)
+    return found
 
 
 def _write(platform: Platform, found: Learnt, run_id: str) -> None:
