@@ -32,7 +32,7 @@ from ml.models import MODELS, create
 from ml.panel import Panel
 from ml.worker import code_version
 from tests.ml.archive_frames import COINS
-from tests.ml.baselines.realised_frames import archive_bars, measured_frames
+from tests.ml.baselines.realised_frames import archive_bars, hourly_frame, measured_frames
 
 BENCHMARK = "harx_cal"
 NOT_BY_DEFAULT = ("ml.garch", "ml.attention")
@@ -74,8 +74,9 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], Tables]:
         raise SystemExit("no archive: name its folder with --archive or VOLCAST_TEST_ARCHIVE")
     started = time.perf_counter()
     coins = tuple(dict.fromkeys(["BTC", *options.coins]))  # market terms need BTC
-    daily, realized = measured_frames(archive_bars(Path(archive), coins), "archive")
-    panel = Panel.from_frames(daily, realized)
+    bars = archive_bars(Path(archive), coins)
+    daily, realized = measured_frames(bars, "archive")
+    panel = Panel.from_frames(daily, realized, hourly_frame(bars, "archive"))
     names = list(dict.fromkeys([*options.models, BENCHMARK]))
     forecasts = pd.concat([_walk(panel, name, options) for name in names], ignore_index=True)
     forecasts = forecasts[forecasts["asset"].isin(options.coins)]

@@ -19,6 +19,7 @@ class Entry:
     module: str
     class_name: str
     uses_torch: bool = False
+    reads_hourly: bool = False  # features.hourly, which is not loaded for the others
 
     @property
     def is_garch(self) -> bool:
@@ -38,8 +39,9 @@ MODELS: dict[str, Entry] = {
     "log_har": Entry("ml.baselines.har", "LogHar"),
     "harx_cal": Entry("ml.baselines.har", "HarxCal"),
     "har_pooled": Entry("ml.baselines.pooled", "PooledHar"),
-    "combination_equal": Entry("ml.baselines.combination", "EqualCombination"),
-    "combination_qlike": Entry("ml.baselines.combination", "QlikeCombination"),
+    "har_panel": Entry("ml.baselines.panel_har", "PanelHar", reads_hourly=True),
+    "combination_equal": Entry("ml.baselines.combination", "EqualCombination", reads_hourly=True),
+    "combination_qlike": Entry("ml.baselines.combination", "QlikeCombination", reads_hourly=True),
     "garch_t": Entry("ml.garch.family", "GarchT"),
     "garch_n": Entry("ml.garch.family", "GarchN"),
     "gjr_t": Entry("ml.garch.family", "GjrT"),
@@ -53,7 +55,7 @@ MODELS: dict[str, Entry] = {
     "realized_garch_t": Entry("ml.garch.family", "RealizedGarchT"),
     "lstm": Entry("ml.baselines.recurrent", "Lstm", uses_torch=True),
     "gru": Entry("ml.baselines.recurrent", "Gru", uses_torch=True),
-    "attention": Entry("ml.attention.model", "AttentionModel", uses_torch=True),
+    "attention": Entry("ml.attention.model", "AttentionModel", uses_torch=True, reads_hourly=True),
 }
 
 

@@ -179,6 +179,10 @@ class Panel:
             slice(start, None), self.realized.select(self.realized.day >= self.days[start])
         )
 
+    def rows_between(self, start: int, stop: int) -> Panel:
+        """Rows start .. stop-1, with the realised versions of all days."""
+        return self._cut(slice(start, stop), self.realized)
+
     def _cut(self, rows: slice, realized: RealizedVersions) -> Panel:
         return replace(
             self,
@@ -213,25 +217,12 @@ class Panel:
         NaN unless the last of these days lies in the panel and at least 80 % of them are known: so on
         `panel.until(D)` no target ends after D, which is the purge.
         """
-        ahead = self._ahead(self.realized_variance(), horizon)  # (T, N, h)
-        known = np.isfinite(ahead)
-        enough = known.sum(axis=-1) >= math.ceil(TARGET_COVERAGE * horizon)
-        total = np.where(known, ahead, 0.0).sum(axis=-1)
-        return np.where(enough, total / np.maximum(known.sum(axis=-1), 1), np.nan)
+        return mean_ahead(self.realized_variance(), horizon)
 
     def horizon_return(self, horizon: int) -> Floats:
         """(T, N): log(close of day t+horizon / close of day t); NaN unless both closes are known."""
         close = np.log(self._newest(self.realized.close))
-        return np.asarray(self._ahead(close, horizon)[..., -1] - close, dtype=np.float64)
-
-    def _ahead(self, daily: Floats, horizon: int) -> Floats:
-        """(T, N) -> (T, N, horizon): the values of days t+1 .. t+horizon, NaN past the panel's end."""
-        if horizon < 1:
-            raise ValueError(f"horizon {horizon}: expected a positive number of days")
-        beyond = np.full((horizon, daily.shape[1]), np.nan)
-        ahead = sliding_window_view(np.concatenate([daily[1:], beyond]), horizon, axis=0)
-        complete = np.arange(len(daily)) + horizon < len(daily)
-        return np.where(complete[:, None, None], ahead, np.nan)
+        return np.asarray(_ahead(close, horizon)[..., -1] - close, dtype=np.float64)
 
     def data_hash(self) -> str:
         """sha256 of every number that the panel holds, and of nothing else (64 hex digits): not of providers' names."""
@@ -262,6 +253,28 @@ class Panel:
             digest.update(f"{name}{array.dtype.str}{array.shape}".encode())
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
+
+
+def mean_ahead(daily: Floats, horizon: int) -> Floats:
+    """(T, N): row t is the mean of the known values of days t+1 .. t+horizon.
+
+    NaN unless the last of these days lies in the array and at least 80 % of them are known.
+    """
+    ahead = _ahead(daily, horizon)  # (T, N, h)
+    known = np.isfinite(ahead)
+    enough = known.sum(axis=-1) >= math.ceil(TARGET_COVERAGE * horizon)
+    total = np.where(known, ahead, 0.0).sum(axis=-1)
+    return np.where(enough, total / np.maximum(known.sum(axis=-1), 1), np.nan)
+
+
+def _ahead(daily: Floats, horizon: int) -> Floats:
+    """(T, N) -> (T, N, horizon): the values of days t+1 .. t+horizon, NaN past the array's end."""
+    if horizon < 1:
+        raise ValueError(f"horizon {horizon}: expected a positive number of days")
+    beyond = np.full((horizon, daily.shape[1]), np.nan)
+    ahead = sliding_window_view(np.concatenate([daily[1:], beyond]), horizon, axis=0)
+    complete = np.arange(len(daily)) + horizon < len(daily)
+    return np.where(complete[:, None, None], ahead, np.nan)
 
 
 def _days(values: pd.Series[Any]) -> NDArray[np.datetime64]:

@@ -66,7 +66,7 @@ def evaluate(settings: Settings, plan: Plan, console: Console) -> Evaluation:
     with warehouse.read() as connection:
         before = history_days((name, fit_config(settings, name)) for name in names)
         history = (plan.last - plan.first).days + plan.window_days + before
-        hourly = any(name == "attention" for name in names)
+        hourly = any(MODELS[name].reads_hourly for name in names)
         frames = read_features(
             connection, plan.last, None if plan.expanding else history, hourly=hourly
         )

@@ -21,7 +21,8 @@ PROJECT_ROOT = Path(__file__).resolve().parent.parent
 TRANSFORMS_DIR = PROJECT_ROOT / "transforms"
 
 DEFAULT_MODELS = (
-    "random_walk", "ewma", "log_har", "harx_cal", "garch_t", "gjr_t", "egarch_t", "attention",
+    "random_walk", "ewma", "log_har", "harx_cal", "har_pooled", "har_panel", "combination_equal",
+    "garch_t", "gjr_t", "egarch_t", "attention",
 )  # fmt: skip
 
 

@@ -4,8 +4,8 @@ In: a `Panel` and the last day that a fit may use. Out: log variance per day, co
 training window that did not see their own target, and a state of named arrays.
 Never: a row or a target after the as_of day, or a forecast without a status that says where it comes from.
 
-`harx_cal` is a regression for each coin: a coin that it was not fitted on is refused. `har_pooled` is fitted on all coins at
-once; a coin without a regression of its own gets the slopes of the panel and a level from its own past:
+`harx_cal` is a regression for each coin: a coin that it was not fitted on is refused. `har_pooled` and `har_panel` are fitted on all
+coins at once; a coin without a regression of its own gets the slopes of the panel and a level from its own past:
 
     log variance_{D,h} = x_D' b_h + n / (n + k_h) * mean_{t <= D - h} (log y_t - x_t' b_h + log s_h)
 
@@ -24,12 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml.baselines.har import HarxCal, complete_stretch
-from ml.baselines.pooled import (
-    COMPLETE_DAYS,
-    MIN_POOLED_ROWS,
-    PooledHar,
-    shrunk_coefficients,
-)
+from ml.baselines.panel_har import MIN_PANEL_ROWS, PanelHar, corrected
+from ml.baselines.panel_regressors import NAMES, panel_design
+from ml.baselines.pooled import COMPLETE_DAYS, MIN_POOLED_ROWS, PooledHar, shrunk_coefficients
 from ml.baselines.regressors import REGRESSORS, design
 from ml.calibration import PointForecastModel, gives_forecasts
 from ml.forecasts import HORIZONS
@@ -129,34 +126,51 @@ class HarxCalAnchor(_ModelAnchor):
 
 
 @dataclass(frozen=True)
-class _PanelFit:
-    """What a coin without a regression of its own is forecast by."""
+class _Borrowed:
+    """How a coin without a regression of its own finds its level."""
 
-    coefficients: FloatArray  # (H, P) the intercept first, the smearing in it; NaN = too few rows
     log_smearing: FloatArray  # (H,)
     level_worth: FloatArray  # (H,) k: targets without overlap that the panel's level is worth
 
 
-class PooledAnchor(_ModelAnchor):
-    """HARX-cal's regressors with slopes shrunk to the panel's; also for a coin that training never saw.
-
-    A coin that training refused for its few days is treated as one that it never saw.
-    """
-
-    name = "har_pooled"
-    lookback_days = max(PooledHar.lookback_days, LEVEL_DAYS)
-    made_by = PooledHar
+class _PanelAnchor(_ModelAnchor):
+    """An anchor whose slopes are the panel's, which also serves coins that training never saw or refused as too young."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._panel: _PanelFit | None = None
+        self._borrowed: _Borrowed | None = None
+
+    def _common(self, panel: Panel) -> FloatArray:
+        """(T, N, H) log variance by the panel's slopes around the panel's level, the same function for every coin."""
+        raise NotImplementedError
+
+    def _missing(self, panel: Panel, column: int) -> str:
+        """Why `_common` has nothing for a coin on the last day."""
+        raise NotImplementedError
+
+    def _finished(
+        self, fitted: FloatArray, log_target: FloatArray, horizon_column: int
+    ) -> FloatArray:
+        """(C,) log variance of coins with their own level, whose past log targets are (T, C)."""
+        return fitted
 
     def fit(self, panel: Panel, trained_as_of: date, window_days: int, seed: int) -> None:
         super().fit(panel, trained_as_of, window_days, seed)
-        known = panel.until(trained_as_of).window(window_days + PooledHar.lookback_days)
+        known = panel.until(trained_as_of).window(window_days + self.made_by.lookback_days)
         first = max(0, len(known.days) - window_days)
-        strengths = self._model.state().meta["shrinkage"]
-        self._panel = _fit_panel(known, first, strengths)
+        self._prepare(known, first)
+        common = self._common(known)[first:]
+        common[~complete_stretch(known, COMPLETE_DAYS)[first:]] = np.nan
+        smearing, worth = np.zeros((2, len(HORIZONS)))
+        for column, horizon in enumerate(HORIZONS):
+            error = _log_target(known, horizon)[first:] - common[..., column]
+            if np.isfinite(error).any():
+                smearing[column] = -np.nanmean(error)
+                worth[column] = _level_worth(error, horizon)
+        self._borrowed = _Borrowed(smearing, worth)
+
+    def _prepare(self, known: Panel, first: int) -> None:
+        """Fit what `_common` needs beyond the model itself, on rows first .. T-1."""
 
     def forecast(self, panel: Panel, as_of: Sequence[date]) -> tuple[FloatArray, NDArray[Any]]:
         log_variance, status = super().forecast(panel, as_of)
@@ -175,28 +189,22 @@ class PooledAnchor(_ModelAnchor):
 
     def _borrow(self, known: Panel, columns: list[int]) -> tuple[FloatArray, list[str]]:
         """Log variance (C, H) and status of some coins on the last day of `known`."""
-        fit = self._panel_fit()
-        x = design(known, REGRESSORS)[:, columns]  # (T, C, P)
-        fitted = (x[:, :, None, :] * fit.coefficients).sum(axis=-1)  # (T, C, H)
-        level = np.empty(fitted.shape[1:])
-        fewest = np.full(len(columns), len(x))
+        borrowed = self._borrowing()
+        common = self._common(known)[:, columns]  # (T, C, H)
+        found = np.empty(common.shape[1:])
+        fewest = np.full(len(columns), len(common))
         for column, horizon in enumerate(HORIZONS):
-            target = known.target(horizon)[:, columns]
-            error = np.log(np.where(target > 0, target, np.nan)) - fitted[..., column]
-            error += fit.log_smearing[column]
+            log_target = _log_target(known, horizon)[:, columns]
+            error = log_target - common[..., column] + borrowed.log_smearing[column]
             count = np.isfinite(error).sum(axis=0)
             mean = np.nansum(error, axis=0) / np.maximum(count, 1)
-            level[:, column] = mean * count / (count + horizon * fit.level_worth[column])
+            level = mean * count / (count + horizon * borrowed.level_worth[column])
+            found[:, column] = self._finished(common[-1, :, column] + level, log_target, column)
             fewest = np.minimum(fewest, count)
-        found = fitted[-1] + level
         status = []
         for place, count in enumerate(fewest.tolist()):
-            absent = ~np.isfinite(x[-1, place, 1:])
-            if not np.isfinite(fit.coefficients).all():
-                status.append(f"the panel's slopes need {MIN_POOLED_ROWS} rows of all coins")
-            elif absent.any():
-                columns_read = REGRESSORS[int(absent.argmax())].columns
-                status.append(f"{' or '.join(columns_read)} is missing or 0")
+            if not np.isfinite(common[-1, place]).all():
+                status.append(self._missing(known, columns[place]))
             elif count < MIN_LEVEL_TARGETS:
                 status.append(
                     f"not in the training data: needs {MIN_LEVEL_TARGETS} days with every regressor and a known target"
@@ -208,23 +216,26 @@ class PooledAnchor(_ModelAnchor):
             found[place] = np.nan
         return found, status
 
-    def _panel_fit(self) -> _PanelFit:
-        if self._panel is None:
-            raise RuntimeError("har_pooled has no state yet: call fit first")
-        return self._panel
+    def _borrowing(self) -> _Borrowed:
+        if self._borrowed is None:
+            raise RuntimeError(f"{self.name} has no state yet: call fit first")
+        return self._borrowed
 
     def state(self) -> ModelState:
-        state, panel = self._model.state(), self._panel_fit()
+        state, borrowed = self._model.state(), self._borrowing()
         tensors = {
             **state.tensors,
-            "panel_coefficients": panel.coefficients,
-            "panel_log_smearing": panel.log_smearing,
-            "panel_level_worth": panel.level_worth,
+            "panel_log_smearing": borrowed.log_smearing,
+            "panel_level_worth": borrowed.level_worth,
         }
         status = dict(state.meta["status"])
-        if np.isfinite(panel.coefficients).all():
+        if self._fitted_panel():
             status = {a: t if gives_forecasts(t) else BORROWED for a, t in status.items()}
         return ModelState(tensors=tensors, meta={**state.meta, "status": status})
+
+    def _fitted_panel(self) -> bool:
+        """Whether there were rows enough for the panel's slopes at every horizon."""
+        raise NotImplementedError
 
     @classmethod
     def from_state(cls, state: ModelState) -> Self:
@@ -233,36 +244,108 @@ class PooledAnchor(_ModelAnchor):
             for asset, text in state.meta["status"].items()
         }
         anchor = super().from_state(ModelState(state.tensors, {**state.meta, "status": status}))
-        anchor._panel = _PanelFit(
-            state.tensors["panel_coefficients"],
-            state.tensors["panel_log_smearing"],
-            state.tensors["panel_level_worth"],
+        anchor._borrowed = _Borrowed(
+            state.tensors["panel_log_smearing"], state.tensors["panel_level_worth"]
         )
         return anchor
 
 
-def _fit_panel(known: Panel, first: int, strengths: dict[str, float]) -> _PanelFit:
-    """The panel's coefficients and how much its level is worth, on rows first .. T-1."""
+class PooledAnchor(_PanelAnchor):
+    """HARX-cal's regressors with slopes shrunk to the panel's. Source: see `ml.baselines.pooled`."""
+
+    name = "har_pooled"
+    lookback_days = max(PooledHar.lookback_days, LEVEL_DAYS)
+    made_by = PooledHar
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._coefficients: FloatArray = np.empty((0, 0))  # (H, P) the intercept first
+
+    def _prepare(self, known: Panel, first: int) -> None:
+        strengths = self._model.state().meta["shrinkage"]
+        self._coefficients = _panel_coefficients(known, first, strengths)
+
+    def _common(self, panel: Panel) -> FloatArray:
+        x = design(panel, REGRESSORS)
+        return np.asarray((x[:, :, None, :] * self._coefficients).sum(axis=-1))
+
+    def _missing(self, panel: Panel, column: int) -> str:
+        absent = ~np.isfinite(design(panel.window(1), REGRESSORS)[0, column, 1:])
+        if not absent.any():
+            return f"the panel's slopes need {MIN_POOLED_ROWS} rows of all coins"
+        return f"{' or '.join(REGRESSORS[int(absent.argmax())].columns)} is missing or 0"
+
+    def _fitted_panel(self) -> bool:
+        return bool(np.isfinite(self._coefficients).all())
+
+    def state(self) -> ModelState:
+        state = super().state()
+        return ModelState({**state.tensors, "panel_coefficients": self._coefficients}, state.meta)
+
+    @classmethod
+    def from_state(cls, state: ModelState) -> Self:
+        anchor = super().from_state(state)
+        anchor._coefficients = state.tensors["panel_coefficients"]
+        return anchor
+
+
+class PanelHarAnchor(_PanelAnchor):
+    """The panel HAR. Source: see `ml.baselines.panel_har`."""
+
+    name = "har_panel"
+    lookback_days = max(PanelHar.lookback_days, LEVEL_DAYS)
+    made_by = PanelHar
+    _model: PanelHar
+
+    def _common(self, panel: Panel) -> FloatArray:
+        tensors = self._model.state().tensors
+        shape = (len(panel.days), len(panel.assets), len(HORIZONS))
+        if not self._fitted_panel():
+            return np.full(shape, np.nan)
+        x = panel_design(panel)[:, :, None, :]  # (T, N, 1, P)
+        level = np.nanmean(tensors["intercept"], axis=0)  # (H,)
+        return np.asarray((x * tensors["slopes"].T).sum(axis=-1) + level)
+
+    def _missing(self, panel: Panel, column: int) -> str:
+        absent = ~np.isfinite(panel_design(panel)[-1, column])
+        if not absent.any():
+            return f"the panel's slopes need {MIN_PANEL_ROWS} rows of all coins"
+        return f"regressor {NAMES[int(absent.argmax())]} is missing"
+
+    def _finished(
+        self, fitted: FloatArray, log_target: FloatArray, horizon_column: int
+    ) -> FloatArray:
+        known = np.isfinite(log_target)
+        total = np.where(known, log_target, 0.0).sum(axis=0)
+        correction = self._model.state().tensors["correction"][:, horizon_column]
+        return corrected(fitted, total / np.maximum(known.sum(axis=0), 1), correction)
+
+    def _fitted_panel(self) -> bool:
+        return bool(np.isfinite(self._model.state().tensors["slopes"]).all())
+
+
+def _log_target(panel: Panel, horizon: int) -> FloatArray:
+    target = panel.target(horizon)
+    return np.log(np.where(target > 0, target, np.nan))
+
+
+def _panel_coefficients(known: Panel, first: int, strengths: dict[str, float]) -> FloatArray:
+    """(H, P): the pooled HAR's coefficients for a coin without rows, fitted on rows first .. T-1; NaN without enough of them."""
     x = design(known, REGRESSORS)[first:]
     x[~complete_stretch(known, COMPLETE_DAYS)[first:]] = np.nan
     nobody = np.full((len(x), 1, x.shape[-1]), np.nan)
-    shape = (len(HORIZONS), x.shape[-1])
-    coefficients, smearing, worth = np.full(shape, np.nan), *np.zeros((2, len(HORIZONS)))
+    coefficients = np.full((len(HORIZONS), x.shape[-1]), np.nan)
     for column, horizon in enumerate(HORIZONS):
         if str(horizon) not in strengths:
             continue
-        target = known.target(horizon)[first:]
-        y = np.log(np.where(target > 0, target, np.nan))
+        y = _log_target(known, horizon)[first:]
         usable = np.isfinite(x).all(axis=-1) & np.isfinite(y)
         # A coin without a row has the panel's slopes around the panel's means.
         everyone = np.concatenate([x, nobody], axis=1)
         rows = np.pad(usable, ((0, 0), (0, 1)))
         own = np.pad(y, ((0, 0), (0, 1)), constant_values=np.nan)
         coefficients[column] = shrunk_coefficients(everyone, own, rows, strengths[str(horizon)])[-1]
-        error = np.where(usable, y - (x * coefficients[column]).sum(axis=-1), np.nan)
-        smearing[column] = -np.nanmean(error)
-        worth[column] = _level_worth(error, horizon)
-    return _PanelFit(coefficients, smearing, worth)
+    return coefficients
 
 
 def _level_worth(error: FloatArray, horizon: int) -> float:
@@ -278,6 +361,7 @@ def _level_worth(error: FloatArray, horizon: int) -> float:
 ANCHORS: dict[str, type[Anchor]] = {
     "harx_cal": HarxCalAnchor,
     "har_pooled": PooledAnchor,
+    "har_panel": PanelHarAnchor,
 }
 
 

@@ -20,7 +20,7 @@ from ml.model import ModelState, VolatilityModel, window_days
 from ml.models import create, from_state, model_class
 from ml.panel import Panel
 
-MEMBERS: tuple[str, ...] = ("har_cj", "harq", "log_har", "harx_cal", "har_pooled")
+MEMBERS: tuple[str, ...] = ("har_pooled", "har_panel")
 HELD_OUT_DAYS = 365
 LARGEST_SHARE = 1.0 / 3.0
 """Of the window that may be held out, when the window is short."""

@@ -10,6 +10,7 @@ import dagster as dg
 import pandas as pd
 
 from ml.model import fitted_lookback_days
+from ml.models import MODELS
 from orchestration.assets.common import key_of, output_options, result
 from orchestration.calibration import calibrated_forecasts
 from orchestration.gates import require_open_gates
@@ -60,7 +61,7 @@ def volatility(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Pla
         if loaded:
             lookback = max(fitted_lookback_days(model) for _, model in loaded)
             panel_from = min(min(block.days) for block in blocks)
-            needs_hours = any(block.model == "attention" for block in blocks)
+            needs_hours = any(MODELS[block.model].reads_hourly for block in blocks)
             frames = read_features(
                 connection, last, (last - panel_from).days + lookback, hourly=needs_hours
             )

@@ -15,7 +15,7 @@ import duckdb
 import pandas as pd
 
 from ml.model import lookback_days
-from ml.models import model_class
+from ml.models import MODELS, model_class
 from ml.models import names as model_names
 from ml.snapshot import write_snapshot
 from orchestration.assets.common import GPU_POOL, key_of, output_options, result
@@ -113,7 +113,10 @@ def registry(
         before = history_days((fit["model"], fit["config"]) for fit in due)
         history = (newest - oldest).days + settings.train_window_days + before
         frames = read_features(
-            connection, newest, history, hourly=any(fit["model"] == "attention" for fit in due)
+            connection,
+            newest,
+            history,
+            hourly=any(MODELS[fit["model"]].reads_hourly for fit in due),
         )
     folder, snapshot_hash = _write_snapshot(settings, frames)
     spec = {

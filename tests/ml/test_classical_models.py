@@ -62,7 +62,7 @@ def test_a_day_alone_equals_the_same_day_in_a_block(fitted: VolatilityModel, pan
 
 
 def test_later_rows_change_no_forecast(
-    fitted: VolatilityModel, panel: Panel, market: tuple[pd.DataFrame, pd.DataFrame]
+    fitted: VolatilityModel, panel: Panel, market: tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]
 ) -> None:
     expected = fitted.forecast(panel, BLOCK)
     assert_identical(fitted.forecast(panel.until(BLOCK[-1]), BLOCK), expected)
@@ -74,7 +74,7 @@ def test_later_rows_change_no_forecast(
 
 
 def test_later_rows_change_no_fit(
-    fitted: VolatilityModel, market: tuple[pd.DataFrame, pd.DataFrame]
+    fitted: VolatilityModel, market: tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]
 ) -> None:
     again = models.create(fitted.name)
     again.fit(poison(*market, TRAINED), TRAINED, CONFIG, seed=0)
@@ -129,9 +129,9 @@ def test_a_coin_unknown_to_the_fit_is_refused(fitted: VolatilityModel, panel: Pa
 
 
 def test_old_prices_are_refused_but_up_to_three_days_are_used(
-    fitted: VolatilityModel, market: tuple[pd.DataFrame, pd.DataFrame]
+    fitted: VolatilityModel, market: tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]
 ) -> None:
-    daily, realized = market
+    daily, realized, hourly = market
     gone = (daily["asset"] == "ETH") & (daily["as_of"] > pd.Timestamp(TRAINED))
     age = (daily["as_of"] - pd.Timestamp(TRAINED)).dt.days
     stale = daily.copy()
@@ -142,7 +142,9 @@ def test_old_prices_are_refused_but_up_to_three_days_are_used(
     stale.loc[gone & (age <= 3), measures] = last[measures].to_numpy()
     stale.loc[gone & (age > 3), measures] = np.nan
     stale.loc[gone, "price_age_days"] = age[gone].astype(float)
-    forecasts = fitted.forecast(Panel.from_frames(stale, realized), BLOCK[:6])
+    day = hourly["ts"].dt.tz_localize(None).dt.floor("D")
+    silent = hourly[(hourly["asset"] != "ETH") | (day <= pd.Timestamp(TRAINED))]
+    forecasts = fitted.forecast(Panel.from_frames(stale, realized, silent), BLOCK[:6])
     assert np.isfinite(forecasts.variance[:4, 1]).all()
     assert np.isnan(forecasts.variance[4:, 1]).all()
     assert "ok" not in forecasts.status[4:, 1]
@@ -166,14 +168,16 @@ def test_an_unknown_model_is_named() -> None:
         models.create("prophet")
 
 
-def poison(daily: pd.DataFrame, realized: pd.DataFrame, last: date) -> Panel:
+def poison(daily: pd.DataFrame, realized: pd.DataFrame, hourly: pd.DataFrame, last: date) -> Panel:
     """The market with every value after `last` replaced by another."""
-    daily, realized = daily.copy(), realized.copy()
+    daily, realized, hourly = daily.copy(), realized.copy(), hourly.copy()
     numbers = daily.select_dtypes("number").columns
     daily.loc[daily["as_of"] > pd.Timestamp(last), numbers] = 123.0
     values = ["realized_variance", "return", "close"]
     realized.loc[realized["known_on"] > pd.Timestamp(last), values] = 123.0
-    return Panel.from_frames(daily, realized)
+    fields = ["log_return", "realized_variance", "high_low_range", "log_volume_ratio"]
+    hourly.loc[hourly["known_on"] > pd.Timestamp(last), fields] = 123.0
+    return Panel.from_frames(daily, realized, hourly)
 
 
 def assert_same_state(one: ModelState, other: ModelState) -> None:

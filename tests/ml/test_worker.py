@@ -27,7 +27,8 @@ TRAINED = date(2022, 4, 1)
 
 @pytest.fixture(scope="module")
 def snapshot(
-    market: tuple[pd.DataFrame, pd.DataFrame], tmp_path_factory: pytest.TempPathFactory
+    market: tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> str:
     folder = str(tmp_path_factory.mktemp("snapshot"))
     hourly = pd.DataFrame(
@@ -38,7 +39,7 @@ def snapshot(
             "log_return": [0.01],
         }
     )
-    write_snapshot(folder, *market, hourly, "simulated", date(2022, 5, 18))
+    write_snapshot(folder, *market[:2], hourly, "simulated", date(2022, 5, 18))
     return folder
 
 
@@ -192,7 +193,7 @@ def test_torch_is_not_imported_for_classical_models(tmp_path: Path, snapshot: st
 
 
 def test_a_changed_snapshot_is_not_trained_on(
-    tmp_path: Path, market: tuple[pd.DataFrame, pd.DataFrame]
+    tmp_path: Path, market: tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]
 ) -> None:
     folder = tmp_path / "snapshot"
     hourly = pd.DataFrame(
@@ -202,7 +203,7 @@ def test_a_changed_snapshot_is_not_trained_on(
             "known_on": [date(2022, 1, 1)],
         }
     )
-    write_snapshot(str(folder), *market, hourly, "simulated", TRAINED)
+    write_snapshot(str(folder), *market[:2], hourly, "simulated", TRAINED)
     market[0].assign(rv_d=1.0).to_parquet(folder / "daily.parquet")
     path, spec = write_spec(tmp_path, str(folder), fit_of("ewma"))
     done = run(path)

@@ -39,6 +39,7 @@ def planted_market(days: int = 420, coins: int = 4, lead: float = 0.7, seed: int
         "rv_d": rv,
         **{f"rv_{n}d": rolling_mean(rv, n) for n in (2, 5, 22, 66)},
         **{f"rv_last_{n}h": hourly_rv[:, -n:].sum(axis=1) for n in (1, 4, 8, 12)},
+        "quarticity_d": 8 * (hourly_rv**2).sum(axis=1),
         "return_d": daily_return,
         "return_5d": 5 * rolling_mean(daily_return, 5),
         "high_low_range_d": 1.6 * np.sqrt(rv) * random.uniform(0.8, 1.2, rv.shape),

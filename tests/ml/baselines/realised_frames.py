@@ -32,6 +32,30 @@ def measured_frames(bars: pd.DataFrame, source: str) -> tuple[pd.DataFrame, pd.D
     return with_measures(daily, bars), realized
 
 
+def hourly_frame(bars: pd.DataFrame, source: str) -> pd.DataFrame:
+    """features.hourly: each hour known on its own day; the volume ratio is to the mean log volume of the week before."""
+    ordered = bars.sort_values(["asset", "ts"])
+    coin = ordered["asset"]
+    log_return = np.log(ordered["close"]).groupby(coin).diff()
+    log_volume = np.log((ordered["volume"] * ordered["close"]).where(lambda usd: usd > 0))
+    week_before = log_volume.groupby(coin).transform(
+        lambda own: own.shift().rolling(168, min_periods=135).mean()
+    )
+    return pd.DataFrame(
+        {
+            "source": source,
+            "asset": coin,
+            "ts": ordered["ts"],
+            "known_on": ordered["ts"].dt.tz_localize(None).dt.floor("D"),
+            "log_return": log_return,
+            "realized_variance": log_return**2,
+            "high_low_range": np.log(ordered["high"] / ordered["low"]),
+            "log_volume_ratio": log_volume - week_before,
+            "bars": 1,
+        }
+    )
+
+
 def with_measures(daily: pd.DataFrame, bars: pd.DataFrame) -> pd.DataFrame:
     """`daily` with `MEASURES` and bars_expected; a stale row repeats the newest complete day, up to 3 days old."""
     measures = _of_complete_days(bars).reset_index().rename(columns={"day": "as_of"})

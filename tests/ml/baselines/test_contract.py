@@ -27,7 +27,7 @@ from tests.ml.test_classical_models import (
 )
 
 REALISED = (
-    "har", "har_j", "har_cj", "shar", "harq", "heavy", "har_pooled", "combination_equal", "combination_qlike",
+    "har", "har_j", "har_cj", "shar", "harq", "heavy", "har_pooled", "har_panel", "combination_equal", "combination_qlike",
     "lstm", "gru",
 )  # fmt: skip
 

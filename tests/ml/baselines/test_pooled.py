@@ -90,10 +90,10 @@ def _block(x: np.ndarray, y: np.ndarray, usable: np.ndarray, strength: float) ->
 
 
 def test_a_young_coin_is_forecast_from_the_slopes_of_the_others(
-    market: tuple[pd.DataFrame, pd.DataFrame],
+    market: tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame],
 ) -> None:
     """After 180 days on the market: HARX-cal refuses it, the pool does not."""
-    daily, realized = market
+    daily, realized, _ = market
     listed = pd.Timestamp("2021-11-01")
     young = (daily["asset"] == "LTC") & (daily["as_of"] < listed)
     gone = (realized["asset"] == "LTC") & (realized["day"] < listed)
