@@ -19,7 +19,7 @@ import pandas as pd
 
 from ml.conformal import adjust
 from ml.evaluation.aggregation import losses_by_day
-from ml.evaluation.comparison import stepwise_superior
+from ml.evaluation.comparison import model_confidence_set, stepwise_superior
 from ml.evaluation.conditional import encompassing, giacomini_white
 from ml.evaluation.folds import WalkForward
 from ml.evaluation.leaderboard import leaderboard
@@ -85,7 +85,11 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], Tables]:
     adapted = score_frame(adjust(forecasts, outcomes), realized)
     board = leaderboard(scores, BENCHMARK)
     coverage = leaderboard(adapted, BENCHMARK).set_index(["horizon", "model"])
-    rows = [_row(row, scores, coverage, names) for row in board.to_dict("records")]
+    coins_in_set = _coins_in_set(scores)
+    rows = [
+        {**_row(row, scores, coverage, names), **_beside(row, board, coins_in_set)}
+        for row in board.to_dict("records")
+    ]
     for row in rows:
         if row["ratio"] is not None and row["ratio"] < SUSPICIOUS:
             print(
@@ -111,7 +115,7 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], Tables]:
         "/ HARX-cal",
         "DM p",
         "StepM",
-        "90 % MCS",
+        "90 % MCS, coins",
         "80 % cover, adapted",
     ]
     title = f"skill, {options.first} to {options.last}, {len(options.coins)} coins"
@@ -188,6 +192,29 @@ def _row(
     }
 
 
+def _coins_in_set(scores: pd.DataFrame) -> dict[tuple[int, str], int]:
+    """(horizon, model) -> how many coins have the model in their own 90 % confidence set."""
+    found: dict[tuple[int, str], int] = {}
+    for (horizon, _), own in scores.groupby(["horizon", "asset"], observed=True):
+        p_values = model_confidence_set(losses_by_day(own), int(horizon))
+        for model, p in p_values.items():
+            key = int(horizon), str(model)
+            found[key] = found.get(key, 0) + int(p >= 0.1)
+    return found
+
+
+def _beside(
+    row: dict[Any, Any], board: pd.DataFrame, coins_in_set: dict[tuple[int, str], int]
+) -> dict[str, Any]:
+    """The ratio to log-HAR, where it is among the models, and the number of coins whose confidence set has the model."""
+    key = int(row["horizon"]), str(row["model"])
+    log_har = board[(board["horizon"] == key[0]) & (board["model"] == "log_har")]["qlike"]
+    return {
+        "ratio_log_har": None if log_har.empty else float(row["qlike"] / log_har.iloc[0]),
+        "coins_in_mcs_90": coins_in_set.get(key, 0),
+    }
+
+
 def _printed(row: dict[str, Any]) -> list[Any]:
     """What fits a terminal; the JSON has the rest."""
     texts = {True: "yes", False: "no", None: ""}
@@ -198,7 +225,7 @@ def _printed(row: dict[str, Any]) -> list[Any]:
         f"{row['ratio']:.3f}",
         "" if row["dm_p"] is None else f"{row['dm_p']:.4f}",
         row["step_m"] or "",
-        texts[row["in_mcs_90"]],
+        f"{texts[row['in_mcs_90']]}, {row['coins_in_mcs_90']}",
         f"{100 * row['coverage_80']:.1f}, {100 * row['coverage_80_adapted']:.1f}",
     ]
 

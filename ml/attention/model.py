@@ -363,6 +363,7 @@ class AttentionModel:
             tensors["shift"],
             np.zeros(0),
             calibrated,
+            tensors["tail_use"],
         )
         widening = Widening.none(len(calibrated), len(HORIZONS))
         if "widening" in tensors:  # an artefact of before had none
@@ -374,7 +375,7 @@ class AttentionModel:
             ),
             slots=TokenSlots.from_mapping(state.meta["token_slots"]),
             scaler=scaler,
-            forecaster=assemble(networks, tensors["base"], selection),
+            forecaster=assemble(networks, tensors["base"], tensors["base_tails"], selection),
             calibrated=calibrated,
             widening=widening,
             meta=state.meta,
