@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ml.panel import Panel
+from ml.panel import FUNDING_FIELDS, Panel
 
 DAYS = pd.date_range("2023-01-01", periods=40, freq="D")
 
@@ -196,3 +196,69 @@ def test_a_panel_without_realized_days_has_no_targets() -> None:
     assert len(panel.until(date(2023, 1, 5)).realized.day) == 0
     with pytest.raises(ValueError, match=r"features.daily has no rows"):
         Panel.from_frames(daily.iloc[:0], realized)
+
+
+def funding_rows() -> pd.DataFrame:
+    """Two venues of BTC on every day, one of them of ETH on the first ten."""
+    parts = []
+    for asset, venue, days in (
+        ("BTC", "okx", DAYS),
+        ("BTC", "binance", DAYS),
+        ("ETH", "okx", DAYS[:10]),
+    ):
+        number = np.arange(1.0, len(days) + 1)
+        parts.append(
+            pd.DataFrame(
+                {
+                    "source": "simulated", "asset": asset, "as_of": days, "venue": venue,
+                    "funding_rate_d": 1e-4 * number, "funding_rate_7d": np.nan,
+                    "funding_deviation_d": 0.0, "funding_age_days": 0.02,
+                }
+            )
+        )  # fmt: skip
+    return pd.concat(parts)
+
+
+def test_funding_stands_by_venue_and_is_cut_with_the_days() -> None:
+    panel = Panel.from_frames(*small_frames(), funding_rows())
+    assert panel.funding is not None
+    assert panel.funding.venues == ("binance", "okx")
+    assert panel.funding.values.shape == (40, 2, 2, len(FUNDING_FIELDS))
+    rate = panel.funding.values[..., 0]  # (day, coin, venue)
+    assert rate[4, 0].tolist() == pytest.approx([5e-4, 5e-4])
+    assert np.isfinite(rate[:, 1]).tolist() == [[False, True]] * 10 + [[False, False]] * 30
+    cut = panel.until(date(2023, 1, 20)).window(5)
+    assert cut.funding is not None
+    np.testing.assert_array_equal(cut.funding.values, panel.funding.values[15:20])
+    assert Panel.from_frames(*small_frames()).funding is None
+    with pytest.raises(ValueError, match="two rows for"):
+        Panel.from_frames(*small_frames(), pd.concat([funding_rows(), funding_rows().iloc[:1]]))
+
+
+def test_the_hash_holds_funding_and_is_that_of_the_panel_alone_without_it() -> None:
+    frames, funding = small_frames(), funding_rows()
+    plain = Panel.from_frames(*frames).data_hash()
+    panel = Panel.from_frames(*frames, funding)
+    assert panel.data_hash() != plain
+    assert Panel.from_frames(*frames, funding.iloc[:0]).data_hash() == plain
+    shuffled = Panel.from_frames(*frames, funding.sample(frac=1, random_state=1))
+    assert shuffled.data_hash() == panel.data_hash()
+    # A venue that is not heard of within the window does not change the hash of the window.
+    old = funding[funding["asset"] == "BTC"].iloc[:3].assign(venue="aevo")
+    more = Panel.from_frames(*frames, pd.concat([funding, old]))
+    assert more.data_hash() != panel.data_hash()
+    assert more.window(30).data_hash() == panel.window(30).data_hash()
+
+
+def test_providers_are_names_by_day_and_coin() -> None:
+    daily, realized, hourly = small_frames()
+    daily["onchain_provider"] = np.where(daily["asset"] == "BTC", "coinmetrics", None)
+    daily["sentiment_provider"] = None
+    panel = Panel.from_frames(daily, realized, hourly)
+    labels = panel.providers["onchain"]
+    assert labels.names == ("", "coinmetrics")
+    assert (labels.codes[:, 0] == 1).all()
+    assert (labels.codes[:, 1] == 0).all()
+    assert panel.providers["sentiment"].names == ("",)
+    assert "onchain_provider" not in panel.features
+    assert panel.window(3).providers["onchain"].codes.shape == (3, 2)

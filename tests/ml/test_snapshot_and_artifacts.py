@@ -17,7 +17,7 @@ from ml.artifacts import ArtifactError
 from ml.model import ModelState
 from ml.panel import Panel
 from ml.snapshot import content_hash, read_snapshot, write_snapshot
-from tests.ml.test_panel import small_frames
+from tests.ml.test_panel import funding_rows, small_frames
 
 AS_OF = date(2023, 2, 9)
 STATE = ModelState({"beta": np.arange(3.0), "alpha": np.eye(2)}, {"model": "log_har", "n": 3})
@@ -31,6 +31,23 @@ def test_snapshot_round_trip_gives_the_same_panel(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "daily.parquet", "hourly.parquet", "realized.parquet", "snapshot.json",
     ]  # fmt: skip
+
+
+def test_a_snapshot_may_hold_funding_by_venue_and_one_without_it_is_as_before(
+    tmp_path: Path,
+) -> None:
+    frames, funding = small_frames(), funding_rows()
+    folder = str(tmp_path)
+    with_funding = write_snapshot(folder, *frames, "simulated", AS_OF, funding)
+    assert with_funding == content_hash(*frames, funding) != content_hash(*frames)
+    panel = Panel.read(folder, with_funding)
+    assert panel.data_hash() == Panel.from_frames(*frames, funding).data_hash()
+    funding.assign(funding_rate_d=0.5).to_parquet(tmp_path / "funding.parquet")
+    with pytest.raises(ValueError, match="content has sha256"):
+        read_snapshot(folder)
+    without = write_snapshot(folder, *frames, "simulated", AS_OF)
+    assert without == content_hash(*frames)
+    assert read_snapshot(folder).funding is None
 
 
 def test_snapshot_hash_is_of_content_only() -> None:

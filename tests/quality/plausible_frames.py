@@ -259,6 +259,7 @@ def features_hourly(seed: int = 8) -> pd.DataFrame:
                     "realized_variance": returns**2,
                     "high_low_range": np.abs(returns) + 0.001,
                     "log_volume_ratio": rng.normal(0, 0.4, len(hours)),
+                    "signed_volume_share": rng.uniform(-0.3, 0.3, len(hours)),
                     "bars": 1,
                 }
             )
