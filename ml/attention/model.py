@@ -7,6 +7,8 @@ in [0, 1] is chosen on a validation block and is 0 where the network did not hel
 modality is missing that the coin usually has, the quantiles move away from their median by the factor that the validation block
 asked for (widening.py).
 
+`forecast` runs the exported graph (export.py, runtime.py); maps and attributions run the eager network, in double precision.
+
 In: a `Panel`. Out: `Forecasts` with its own quantiles, `AttentionMaps`, `ModelState`.
 Never: a row after the as_of day, a forecast without its anchor, or a forecast for a coin that the anchor was not fitted on.
 """
@@ -14,7 +16,7 @@ Never: a row after the as_of day, a forecast without its anchor, or a forecast f
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, ClassVar, Self
 
@@ -24,9 +26,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ml.attention.config import AttentionConfig
+from ml.attention.export import arrays, export_graph, graph_refusal
 from ml.attention.fitting import Fitted, assemble, empty_network, fit
 from ml.attention.maps import AttentionMaps, token_table
 from ml.attention.network import ResidualForecaster
+from ml.attention.runtime import FORMAT, GraphRunner, InferenceGraph
 from ml.attention.scaling import Scaler
 from ml.attention.selection import Selection
 from ml.attention.tokens import CONTEXT_FIELDS, PRICE_GROUPS, make_tokens, price_share
@@ -41,6 +45,8 @@ from ml.panel import Panel
 
 FloatArray = NDArray[np.float64]
 ANCHOR = "anchor."
+CHECKED_DAYS, CHECKED_FORECASTS = 66, 64
+"""A graph is checked on the newest forecasts of these last days of the training panel, so many at most."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,7 @@ class _Fit:
     forecaster: ResidualForecaster
     calibrated: NDArray[np.bool_]  # (N, H) of the fitted coins
     widening: Widening
+    graph: InferenceGraph | None  # None: forecasts run eagerly, `meta['inference']` says why
     meta: dict[str, Any]
 
 
@@ -72,6 +79,7 @@ class AttentionModel:
     def __init__(self) -> None:
         self.device = "cpu"
         self._fitted: _Fit | None = None
+        self._runner: GraphRunner | None = None
 
     def fit(
         self,
@@ -81,7 +89,10 @@ class AttentionModel:
         seed: int,
         progress: Progress | None = None,
     ) -> None:
-        """See `VolatilityModel.fit`. progress(epoch, metrics) is called after every epoch."""
+        """See `VolatilityModel.fit`. progress(epoch, metrics) is called after every epoch.
+
+        Raises ExportError where the exported graph does not reproduce the network (ml/attention/export.py).
+        """
         settings = AttentionConfig.from_mapping(config)
         if settings.tokens.lookback_days > self.lookback_days:
             raise ValueError(
@@ -100,8 +111,27 @@ class AttentionModel:
             forecaster=found.forecaster,
             calibrated=found.selection.calibrated,
             widening=found.widening,
+            graph=None,
             meta=self._meta(known, first, settings, seed, anchor, found),
         )
+        self._runner = None
+        with one_thread():
+            self._export(known)
+
+    def _export(self, known: Panel) -> None:
+        """Add the graph, checked on the newest forecasts of the training panel, to what was fitted."""
+        fitted = self._fit()
+        refusal = graph_refusal(fitted.config.network.kernel)
+        graph = None
+        if refusal is None:
+            examples = self.encode(known, known.days[-CHECKED_DAYS:].tolist())
+            examples = examples.rows(max(0, len(examples) - CHECKED_FORECASTS), len(examples))
+            if len(examples):
+                graph = export_graph(fitted.forecaster, examples)
+            else:
+                refusal = f"the last {CHECKED_DAYS} days give no forecast to check a graph on"
+        inference = {"runtime": FORMAT} if graph else {"runtime": "eager", "reason": str(refusal)}
+        self._fitted = replace(fitted, graph=graph, meta=fitted.meta | {"inference": inference})
 
     def _meta(
         self,
@@ -139,13 +169,10 @@ class AttentionModel:
         log_variance = np.full(shape, np.nan)
         log_quantiles = np.full((*shape, len(QUANTILE_LEVELS)), np.nan)
         anchor, status = self._anchor(panel, as_of)
-        with torch.no_grad():
-            for position, column, batch in self._batches(panel, rows, anchor):
-                point, quantiles = self.forecaster(batch.inputs, batch.mask, batch.anchor)
-                log_variance[position, column] = point.cpu().numpy()
-                log_quantiles[position, column] = widen(
-                    quantiles.cpu().numpy(), self._widening(panel, batch)
-                )
+        for position, column, batch in self._batches(panel, rows, anchor):
+            point, quantiles = self._predict(batch)
+            log_variance[position, column] = point
+            log_quantiles[position, column] = widen(quantiles, self._widening(panel, batch))
         return Forecasts(
             model=self.name,
             days=panel.days[rows],
@@ -156,6 +183,19 @@ class AttentionModel:
             calibrated=self._calibrated(panel),
             status=status,
         )
+
+    def _predict(self, batch: TokenBatch) -> tuple[FloatArray, FloatArray]:
+        """Log variance (B, H) and log quantiles (B, H, Q) by the exported graph; eagerly, in double precision, where there is none.
+
+        Raises RuntimeMissingError where there is a graph and nothing to run it with.
+        """
+        graph = self._fit().graph
+        if graph is not None:
+            self._runner = self._runner or GraphRunner(graph)
+            return self._runner.run_all(*arrays(batch))
+        with torch.no_grad():
+            point, quantiles = self.forecaster(batch.inputs, batch.mask, batch.anchor)
+        return point.cpu().numpy(), quantiles.cpu().numpy()
 
     def attention(self, panel: Panel, as_of: Sequence[date]) -> AttentionMaps:
         """Exact weights of the forecast token for every forecast that is not refused."""
@@ -302,6 +342,7 @@ class AttentionModel:
         tensors["calibrated"] = fitted.calibrated.astype(np.uint8)
         tensors["widening"] = fitted.widening.factor
         tensors["usual_groups"] = fitted.widening.usual.astype(np.uint8)
+        tensors |= fitted.graph.tensors() if fitted.graph else {}
         return ModelState(tensors=tensors, meta=fitted.meta)
 
     @classmethod
@@ -344,6 +385,7 @@ class AttentionModel:
             forecaster=assemble(networks, tensors["base"], selection),
             calibrated=calibrated,
             widening=widening,
+            graph=InferenceGraph.from_tensors(tensors),
             meta=state.meta,
         )
         return model
