@@ -27,8 +27,9 @@ from ml.attention.config import AttentionConfig
 from ml.attention.network import AttentionNetwork, ResidualForecaster
 from ml.attention.scaling import Scaler
 from ml.attention.selection import Selection, qlike, select
+from ml.attention.tails import fit_tails
 from ml.attention.tokens import CONTEXT_FIELDS, Tokens, make_tokens, price_share
-from ml.attention.training import Progress, Samples, predict, sample_weights, train
+from ml.attention.training import Outputs, Progress, Samples, predict, sample_weights, train
 from ml.attention.widening import ALL_GROUPS, MASKED, Widening, find_widening
 from ml.baselines.har import HarxCal, cross_fitted_variance
 from ml.forecasts import HORIZONS, QUANTILE_LEVELS
@@ -91,17 +92,20 @@ def fit(
         "trained": enough,
         "histories": [],
     }
-    networks, residual, offsets = [], {}, np.zeros((0, *base.shape))
+    base_tails = _base_tails(training)
+    networks, residual = [], {}
+    offsets, tails = np.zeros((0, *base.shape)), np.zeros((0, *base_tails.shape))
     widening = Widening.none(len(panel.assets), len(HORIZONS))
     if enough:
         checking = make_tokens(panel, validation.rows, validation.assets, config.tokens)
         prepared = _samples(training, tokens, scaler, config, panel, device)
         checked = _samples(validation, checking, scaler, config, panel, device)
         masked = _masked(checked, _context_tokens(config))
-        outputs: dict[str, list[tuple[Tensor, Tensor]]] = {"training": [], "validation": []}
+        outputs: dict[str, list[Outputs]] = {"training": [], "validation": []}
         outputs |= {name: [] for name in masked}
         for index in range(config.n_seeds):
-            network = _network(config, scaler, base, _network_seed(seed, index)).to(device)
+            network = _network(config, scaler, base, base_tails, _network_seed(seed, index))
+            network = network.to(device)
             history = train(
                 network,
                 prepared,
@@ -118,15 +122,25 @@ def fit(
             for name, samples in masked.items():
                 outputs[name].append(predict(network, samples))
             networks.append(network.cpu())
-        residual = {block: _mean([pair[0] for pair in pairs]) for block, pairs in outputs.items()}
-        offsets = _mean([pair[1] for pair in outputs["validation"]])
+        residual = {block: _mean([out[0] for out in found]) for block, found in outputs.items()}
+        offsets, tails = (_mean([out[k] for out in outputs["validation"]]) for k in (1, 2))
     else:
-        networks = [_network(config, scaler, base, _network_seed(seed, 0))]
-    selection = _select(validation, residual.get("validation"), offsets, base, panel, config)
+        networks = [_network(config, scaler, base, base_tails, _network_seed(seed, 0))]
+    selection = _select(
+        validation,
+        residual.get("validation"),
+        offsets,
+        base,
+        tails,
+        base_tails,
+        panel,
+        config,
+    )
+    forecaster = assemble(networks, base, base_tails, selection)
     if enough:
         quantiles = {
-            name: _quantiles(validation, pairs, base, selection)
-            for name, pairs in outputs.items()
+            name: _quantiles(validation, found, forecaster)
+            for name, found in outputs.items()
             if name != "training"
         }
         widening = find_widening(
@@ -150,15 +164,24 @@ def fit(
     for name, block in (("training", training), ("validation", validation)):
         correction = selection.shrinkage * residual[name] if name in residual else 0.0
         window_variance[block.rows, block.assets] = np.exp(block.anchor + correction)
-    forecaster = assemble(networks, base, selection)
     return Fitted(scaler, forecaster, selection, widening, window_variance, record)
 
 
 def assemble(
-    networks: list[AttentionNetwork], base: FloatArray, selection: Selection
+    networks: list[AttentionNetwork],
+    base: FloatArray,
+    base_tails: FloatArray,
+    selection: Selection,
 ) -> ResidualForecaster:
     """The forecaster in double precision and evaluation mode: a block of days then gives a single day's numbers."""
-    parts = (base, selection.shrinkage, selection.quantile_shrinkage, selection.shift)
+    parts = (
+        base,
+        selection.shrinkage,
+        selection.quantile_shrinkage,
+        selection.shift,
+        base_tails,
+        selection.tail_use,
+    )
     return ResidualForecaster(networks, *(torch.tensor(part) for part in parts)).double().eval()
 
 
@@ -169,12 +192,17 @@ def empty_network(config: AttentionConfig, scaler: Scaler) -> AttentionNetwork:
 
 
 def _network(
-    config: AttentionConfig, scaler: Scaler, base: FloatArray, seed: int
+    config: AttentionConfig,
+    scaler: Scaler,
+    base: FloatArray,
+    base_tails: FloatArray,
+    seed: int,
 ) -> AttentionNetwork:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = empty_network(config, scaler)
     network.set_base_quantiles(torch.tensor(base, dtype=torch.float32))
+    network.set_base_tails(torch.tensor(base_tails, dtype=torch.float32))
     return network
 
 
@@ -256,6 +284,11 @@ def _base_quantiles(block: Block) -> FloatArray:
     return base
 
 
+def _base_tails(block: Block) -> FloatArray:
+    """(H, 4) skewed t of log target - log anchor over training samples."""
+    return np.stack([fit_tails(errors) for errors in (block.target - block.anchor).T])
+
+
 _NORMAL_QUANTILES = np.array(
     [-2.326, -1.960, -1.645, -1.282, -0.674, 0.0, 0.674, 1.282, 1.645, 1.960, 2.326]
 )
@@ -270,18 +303,23 @@ def _select(
     residual: FloatArray | None,
     offsets: FloatArray,
     base: FloatArray,
+    tails: FloatArray,
+    base_tails: FloatArray,
     panel: Panel,
     config: AttentionConfig,
 ) -> Selection:
     if residual is None:  # the anchor alone: its quantiles can still be calibrated
         residual = np.zeros((len(block), len(HORIZONS)))
         offsets = np.broadcast_to(base, (len(block), *base.shape))
+        tails = np.broadcast_to(base_tails, (len(block), *base_tails.shape))
     return select(
         block.target,
         block.anchor,
         residual,
         offsets,
         base,
+        tails,
+        base_tails,
         block.rows,
         block.assets,
         len(panel.assets),
@@ -304,14 +342,12 @@ def _masked(samples: Samples, context: slice) -> dict[str, Samples]:
     return found
 
 
-def _quantiles(
-    block: Block, outputs: list[tuple[Tensor, Tensor]], base: FloatArray, selection: Selection
-) -> FloatArray:
-    """(S, H, Q) log quantiles as the forecaster will give them for these outputs."""
-    residual, offsets = (_mean([pair[part] for pair in outputs]) for part in (0, 1))
-    point = block.anchor + selection.shrinkage * residual
-    offsets = base + selection.quantile_shrinkage[:, None] * (offsets - base)
-    return np.maximum.accumulate(point[..., None] + offsets + selection.shift, axis=-1)
+def _quantiles(block: Block, outputs: list[Outputs], forecaster: ResidualForecaster) -> FloatArray:
+    """(S, H, Q) log quantiles as the forecaster gives them for these outputs of its networks."""
+    residual, offsets, tails = (_mean([out[part] for out in outputs]) for part in range(3))
+    point = block.anchor + forecaster.shrinkage.numpy() * residual
+    spread: FloatArray = forecaster.spread(*(torch.from_numpy(x) for x in (offsets, tails))).numpy()
+    return point[..., None] + spread
 
 
 def _validation_record(
@@ -334,5 +370,6 @@ def _validation_record(
             "shrinkage": float(selection.shrinkage[column]),
             "quantile_shrinkage": float(selection.quantile_shrinkage[column]),
             "gain_t": float(selection.gain_t[column]),
+            "tail_use": float(selection.tail_use[column]),
         }
     return record

@@ -374,6 +374,7 @@ class AttentionModel:
             tensors["shift"],
             np.zeros(0),
             calibrated,
+            tensors["tail_use"],
         )
         widening = Widening.none(len(calibrated), len(HORIZONS))
         if "widening" in tensors:  # an artefact of before had none
@@ -382,7 +383,7 @@ class AttentionModel:
             config=config,
             anchor=HarxCal.from_state(ModelState(anchor_tensors, state.meta["anchor"])),
             scaler=scaler,
-            forecaster=assemble(networks, tensors["base"], selection),
+            forecaster=assemble(networks, tensors["base"], tensors["base_tails"], selection),
             calibrated=calibrated,
             widening=widening,
             graph=InferenceGraph.from_tensors(tensors),

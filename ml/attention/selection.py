@@ -1,7 +1,8 @@
 """What the validation block decides: how much of the residual to use, and how far to move the quantiles.
 
-In: log targets, anchor, residuals and quantile offsets of validation samples (arrays). Out: a shrinkage factor in [0, 1] per
-horizon (0 = exactly the anchor), one for the quantiles, split-conformal shifts per quantile, and which coins are calibrated.
+In: log targets, anchor, residuals, quantile offsets and tails of validation samples (arrays). Out: a shrinkage factor in [0, 1] per
+horizon (0 = exactly the anchor), one for the quantiles, whether the outermost quantiles come from the skewed t, split-conformal shifts
+per quantile, and which coins are calibrated.
 Never: a training sample, or anything after the validation block.
 """
 
@@ -11,7 +12,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+
+from ml.attention.tails import OUTER, outer_quantiles, splice
 
 FloatArray = NDArray[np.float64]
 
@@ -60,6 +64,7 @@ class Selection:
     shift: FloatArray  # (H, Q) added to the log quantiles
     gain_t: FloatArray  # (H,) t statistic of the best factor's QLIKE gain over the anchor
     calibrated: NDArray[np.bool_]  # (N, H)
+    tail_use: FloatArray  # (H,) 1 where the outermost quantiles come from the tails, else 0
 
 
 def qlike(log_target: FloatArray, log_forecast: FloatArray) -> FloatArray:
@@ -148,6 +153,8 @@ def select(
     residual: FloatArray,
     offsets: FloatArray,
     base: FloatArray,
+    tails: FloatArray,
+    base_tails: FloatArray,
     day: NDArray[np.int64],
     asset: NDArray[np.int64],
     n_assets: int,
@@ -155,11 +162,14 @@ def select(
     levels: FloatArray,
     config: SelectionConfig,
 ) -> Selection:
-    """All decisions. target, anchor, residual (S, H), NaN targets are left out; offsets (S, H, Q); base (H, Q)."""
+    """All decisions. target, anchor, residual (S, H), NaN targets are left out; offsets (S, H, Q); base (H, Q); tails
+    (S, H, 4); base_tails (H, 4).
+    """
     n_horizons, n_levels = base.shape
     shrinkage, quantile_shrinkage = np.zeros(n_horizons), np.zeros(n_horizons)
     gain_t, shift = np.zeros(n_horizons), np.zeros((n_horizons, n_levels))
     calibrated = np.zeros((n_assets, n_horizons), dtype=bool)
+    tail_use = np.zeros(n_horizons)
     for h, horizon in enumerate(horizons):
         known = np.isfinite(target[:, h])
         days_known = len(np.unique(day[known]))
@@ -172,9 +182,29 @@ def select(
         losses = [float(pinball(y, centre + mix, levels).mean()) for mix in mixes]
         best = int(np.argmin(losses))
         quantile_shrinkage[h] = config.grid[best]
+        moved = base_tails[h] + quantile_shrinkage[h] * (tails[known, h] - base_tails[h])
+        spliced = with_tails(mixes[best], moved)
+        if outer_pinball(y, centre + spliced, levels) <= outer_pinball(
+            y, centre + mixes[best], levels
+        ):
+            tail_use[h] = 1.0
+            mixes[best] = spliced
         if days_known / horizon >= config.calibration_min_blocks:
             believed = trust(days_known, horizon, config)
             shift[h] = believed * conformal_shift(y, centre + mixes[best], levels)
             points = np.bincount(asset[known], minlength=n_assets)
             calibrated[:, h] = points >= config.calibration_min_points
-    return Selection(shrinkage, quantile_shrinkage, shift, gain_t, calibrated)
+    return Selection(shrinkage, quantile_shrinkage, shift, gain_t, calibrated, tail_use)
+
+
+def with_tails(offsets: FloatArray, tails: FloatArray) -> FloatArray:
+    """(S, Q) quantile offsets with the outermost levels from tails (S, 4), never inside the others."""
+    outer = outer_quantiles(torch.from_numpy(tails))
+    spliced: FloatArray = splice(torch.from_numpy(offsets), outer).numpy()
+    return spliced
+
+
+def outer_pinball(target: FloatArray, quantiles: FloatArray, levels: FloatArray) -> float:
+    """Mean pinball loss at the levels that the tails may give: (S,), (S, Q)."""
+    outer = [*range(OUTER), *range(len(levels) - OUTER, len(levels))]
+    return float(pinball(target, quantiles[:, outer], levels[outer]).mean())

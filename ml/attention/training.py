@@ -4,6 +4,7 @@ Loss per sample and horizon, with e = log realised - log forecast and u = log re
 
     QLIKE = exp(e) - e - 1                       (zero-centred; Patton 2011)
     pinball = mean over p of max(p u, (p - 1) u)  (on the log scale)
+    tail = -log density of e under the skewed t   (tails.py)
 
 Samples are weighted by age (half-life) and horizons by setting. The untrained network, which is the anchor, is epoch 0:
 if no epoch beats it on the validation block, it is what comes out. Context tokens are dropped at random in training, so
@@ -22,9 +23,12 @@ import torch
 from torch import Tensor
 
 from ml.attention.network import AttentionNetwork
+from ml.attention.tails import negative_log_likelihood
 
 Progress = Callable[[int, Mapping[str, float]], None]
 """progress(epoch, metrics)"""
+Outputs = tuple[Tensor, Tensor, Tensor]
+"""A network's residual (B, H), quantile offsets (B, H, Q) and tails (B, H, 4)."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,8 @@ class TrainingConfig:
     gradient_clip: float = 1.0  # largest gradient norm
     modality_dropout: float = 0.2  # chance that a context token is masked in a training sample
     pinball_weight: float = 1.0  # of the quantile loss against QLIKE
+    tail_weight: float = 0.05  # of the skewed t's negative log likelihood against QLIKE
+    gate_penalty: float = 0.01  # on the sum of the modality gates, where the network has them
     horizon_weights: tuple[float, ...] = (1.0, 1.0, 1.0)  # of horizons 1, 5 and 22
     half_life_days: float = 730.0  # a sample this old counts half
     averaging_decay: float = 0.98  # a step, of the averaged weights that are kept; 0 = no averaging
@@ -56,7 +62,7 @@ class TrainingConfig:
         ):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} {getattr(self, name)}: expected a positive number")
-        for name in ("weight_decay", "pinball_weight"):
+        for name in ("weight_decay", "pinball_weight", "tail_weight", "gate_penalty"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} {getattr(self, name)}: expected a number >= 0")
         if not 0 <= self.modality_dropout < 1:
@@ -100,13 +106,14 @@ class Loss:
 
     qlike: Tensor
     pinball: Tensor
+    tail: Tensor  # negative log likelihood of the skewed t
 
     def total(self, config: TrainingConfig) -> Tensor:
         weights = self.qlike.new_tensor(config.horizon_weights)
         return (self.by_horizon(config) * weights).sum() / weights.sum()
 
     def by_horizon(self, config: TrainingConfig) -> Tensor:
-        return self.qlike + config.pinball_weight * self.pinball
+        return self.qlike + config.pinball_weight * self.pinball + config.tail_weight * self.tail
 
     def no_worse_than(self, other: Loss, config: TrainingConfig) -> Loss:
         """This loss on horizons where it is the lower one, `other` elsewhere."""
@@ -114,6 +121,7 @@ class Loss:
         return Loss(
             torch.where(better, self.qlike, other.qlike),
             torch.where(better, self.pinball, other.pinball),
+            torch.where(better, self.tail, other.tail),
         )
 
 
@@ -122,8 +130,10 @@ def sample_weights(age_days: Tensor, half_life_days: float) -> Tensor:
     return torch.exp(-math.log(2) * age_days / half_life_days)
 
 
-def loss_of(residual: Tensor, offsets: Tensor, samples: Samples, levels: Tensor) -> Loss:
-    """residual (B, H) and quantile offsets (B, H, Q) against the samples' targets; unknown targets count nothing."""
+def loss_of(
+    residual: Tensor, offsets: Tensor, tails: Tensor, samples: Samples, levels: Tensor
+) -> Loss:
+    """residual (B, H), quantile offsets (B, H, Q) and tails (B, H, 4) against the samples' targets; unknown targets count nothing."""
     known = torch.isfinite(samples.target)
     forecast = samples.anchor + residual
     error = torch.where(known, samples.target - forecast, 0.0)  # (B, H)
@@ -132,13 +142,12 @@ def loss_of(residual: Tensor, offsets: Tensor, samples: Samples, levels: Tensor)
     qlike = torch.exp(error) - error - 1
     under = error[..., None] - offsets  # (B, H, Q)
     pinball = torch.maximum(levels * under, (levels - 1) * under).mean(-1)
-    return Loss((weight * qlike).sum(0), (weight * pinball).sum(0))
+    tail = negative_log_likelihood(error, tails)
+    return Loss((weight * qlike).sum(0), (weight * pinball).sum(0), (weight * tail).sum(0))
 
 
-def predict(
-    network: AttentionNetwork, samples: Samples, batch_size: int = 1024
-) -> tuple[Tensor, Tensor]:
-    """Residuals (S, H) and quantile offsets (S, H, Q), in evaluation mode and without gradients."""
+def predict(network: AttentionNetwork, samples: Samples, batch_size: int = 1024) -> Outputs:
+    """Residuals (S, H), quantile offsets (S, H, Q) and tails (S, H, 4), in evaluation mode and without gradients."""
     network.eval()
     parts = []
     with torch.no_grad():
@@ -146,7 +155,8 @@ def predict(
             part = slice(start, start + batch_size)
             inputs = {group: values[part] for group, values in samples.inputs.items()}
             parts.append(network(inputs, samples.mask[part]))
-    return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+    residual, offsets, tails = (torch.cat(part) for part in zip(*parts, strict=True))
+    return residual, offsets, tails
 
 
 def train(
@@ -207,8 +217,9 @@ def train(
             for index in torch.randperm(len(training), generator=shuffle).split(config.batch_size):  # type: ignore[no-untyped-call]
                 batch = training.take(index.to(device))
                 mask = _drop_tokens(batch.mask, context_tokens, config.modality_dropout, drop)
-                residual, offsets = network(batch.inputs, mask)
-                loss = loss_of(residual, offsets, batch, levels).total(config)
+                outputs: Outputs = network(batch.inputs, mask)
+                loss = loss_of(*outputs, batch, levels).total(config)
+                loss = loss + config.gate_penalty * network.gate_penalty()
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
                 torch.nn.utils.clip_grad_norm_(network.parameters(), config.gradient_clip)
@@ -228,8 +239,7 @@ def train(
 
 
 def _validation_loss(network: AttentionNetwork, samples: Samples, levels: Tensor) -> Loss:
-    residual, offsets = predict(network, samples)
-    return loss_of(residual, offsets, samples, levels)
+    return loss_of(*predict(network, samples), samples, levels)
 
 
 def _optimiser(network: AttentionNetwork, config: TrainingConfig) -> torch.optim.Optimizer:

@@ -14,7 +14,7 @@ from ml import artifacts, models
 from ml.attention.config import AttentionConfig
 from ml.attention.maps import MAP_COLUMNS
 from ml.attention.model import AttentionModel
-from ml.attention.network import NetworkConfig
+from ml.attention.network import HEAD_SCALES, NetworkConfig
 from ml.baselines.har import HarxCal
 from ml.forecasts import HORIZONS, Forecasts
 from ml.model import VolatilityModel
@@ -214,7 +214,7 @@ def test_attention_weights_sum_to_one_for_every_layer_and_head(
     assert (maps.weights[masked] == 0).all()
     scale = np.asarray(maps.tokens.scale)
     for head, own in enumerate(NetworkConfig().head_scales):
-        others = ~np.isin(scale, [own, "forecast"])
+        others = ~np.isin(scale, [*HEAD_SCALES[own], "forecast"])
         assert (maps.weights[:, :, :, head, others] == 0).all()
     frame = maps.to_frame("2022-01-20-abcdef01")
     assert tuple(frame.columns) == MAP_COLUMNS

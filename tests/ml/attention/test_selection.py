@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -93,8 +95,22 @@ def decide(days: int, horizons: tuple[int, ...] = (1, 22), offsets_scale: float 
     base = np.tile(0.5 * np.linspace(-2, 2, len(LEVELS)), (2, 1))
     offsets = offsets_scale * np.broadcast_to(base, (len(target), *base.shape))
     residual = np.column_stack([signal, -signal])
+    base_tails = np.tile([0.0, math.log(0.3), 50.0, 0.0], (2, 1))
+    tails = np.broadcast_to(base_tails, (len(target), *base_tails.shape))
     return select(
-        both, np.zeros_like(both), residual, offsets, base, day, asset, 5, horizons, LEVELS, CONFIG
+        both,
+        np.zeros_like(both),
+        residual,
+        offsets,
+        base,
+        tails,
+        base_tails,
+        day,
+        asset,
+        5,
+        horizons,
+        LEVELS,
+        CONFIG,
     )
 
 
@@ -121,6 +137,12 @@ def test_with_hardly_any_validation_days_the_forecast_is_the_anchor() -> None:
 
 def test_quantile_offsets_that_do_not_help_are_not_used() -> None:
     assert decide(300, offsets_scale=3.0).quantile_shrinkage[0] == 0
+
+
+def test_the_outermost_quantiles_come_from_the_tails_where_their_pinball_is_no_worse() -> None:
+    # The tails are normal with sd 0.3: right at the first horizon, whose residual is used; at the second the error's sd is 0.5.
+    assert decide(300).tail_use.tolist() == [1.0, 0.0]
+    assert decide(20).tail_use.tolist() == [0.0, 0.0]  # hardly any validation day
 
 
 def test_qlike_is_zero_for_a_perfect_forecast_and_positive_otherwise() -> None:

@@ -9,6 +9,7 @@ import torch
 from ml.attention.config import AttentionConfig
 from ml.attention.fitting import _block_start, _blocks
 from ml.attention.model import AttentionModel
+from ml.attention.tails import NORMAL, negative_log_likelihood
 from ml.attention.training import Samples, TrainingConfig, loss_of, sample_weights
 from ml.evaluation.losses import pinball, qlike
 from ml.forecasts import HORIZONS, QUANTILE_LEVELS
@@ -22,19 +23,30 @@ def samples(target: torch.Tensor, anchor: torch.Tensor) -> Samples:
     return Samples({}, mask, anchor, target, torch.ones(len(target), dtype=torch.float64))
 
 
-def test_the_loss_is_qlike_and_pinball_of_the_evaluation() -> None:
+def tails_like(residual: torch.Tensor) -> torch.Tensor:
+    return residual.new_tensor(NORMAL).expand(*residual.shape, len(NORMAL))
+
+
+def test_the_loss_is_qlike_and_pinball_of_the_evaluation_and_the_density_of_the_tails() -> None:
     generator = torch.Generator().manual_seed(0)
     target, anchor, residual = (
         torch.randn(40, 3, generator=generator, dtype=torch.float64) for _ in range(3)
     )
     offsets = torch.randn(40, 3, 11, generator=generator, dtype=torch.float64).sort(-1).values
     levels = torch.tensor(QUANTILE_LEVELS, dtype=torch.float64)
-    loss = loss_of(residual, offsets, samples(target, anchor), levels)
+    tails = tails_like(residual) + torch.tensor([0.1, 0.2, -90.0, 0.3])
+    loss = loss_of(residual, offsets, tails, samples(target, anchor), levels)
     point = anchor + residual
     expected = qlike(target.exp().numpy(), point.exp().numpy()).mean(axis=0)
     np.testing.assert_allclose(loss.qlike.numpy(), expected)
     scores = pinball(target.numpy(), (point[..., None] + offsets).numpy(), QUANTILE_LEVELS)
     np.testing.assert_allclose(loss.pinball.numpy(), scores.mean(axis=0))
+    density = negative_log_likelihood(target - point, tails).mean(0)
+    torch.testing.assert_close(loss.tail, density)
+    config = TrainingConfig(tail_weight=0.5, pinball_weight=2.0)
+    torch.testing.assert_close(
+        loss.total(config), (loss.qlike + 2 * loss.pinball + density / 2).mean()
+    )
 
 
 def test_unknown_targets_count_nothing_and_give_no_gradient() -> None:
@@ -43,6 +55,7 @@ def test_unknown_targets_count_nothing_and_give_no_gradient() -> None:
     loss = loss_of(
         residual,
         torch.zeros(2, 3, 11),
+        tails_like(residual),
         samples(target, torch.zeros(2, 3)),
         torch.tensor(QUANTILE_LEVELS),
     )
@@ -132,6 +145,8 @@ def test_training_leaves_the_global_generator_as_it_was(planted: Panel) -> None:
     ("change", "message"),
     [
         ({"learning_rate": 0.0}, "learning_rate 0.0: expected a positive number"),
+        ({"tail_weight": -1.0}, "tail_weight -1.0: expected a number >= 0"),
+        ({"gate_penalty": -0.1}, "gate_penalty -0.1: expected a number >= 0"),
         ({"min_steps": 0}, "min_steps 0: expected a positive number"),
         ({"modality_dropout": 1.0}, "modality_dropout 1.0: expected a share"),
         ({"horizon_weights": (0.0, 0.0, 0.0)}, r"horizon_weights \(0.0, 0.0, 0.0\)"),
