@@ -149,7 +149,6 @@ def _translate(
     for operator in ops_to_not_decompose():  # those that OpenVINO knows whole
         if operator in table and operator is not ATTENTION:
             table.pop(operator)  # type: ignore[no-untyped-call]
-    table[torch.ops.aten.cummax.default] = _running_maximum
     table[torch.ops.aten.mean.dim] = _plain_mean
     with torch.no_grad():
         module = program.run_decompositions(table).module()
@@ -165,14 +164,6 @@ def _translate(
         content = _plain(network.read_bytes()), weights.read_bytes()
     inputs, mask, _ = arrays(examples)
     return InferenceGraph(*content, examples=inputs | {MASK: mask}, expected=expected)
-
-
-def _running_maximum(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """cummax along the last axis, in operations that runtimes know; its indices, which nobody reads, are 0."""
-    size = x.shape[-1]
-    until = torch.ones(size, size, dtype=torch.bool, device=x.device).tril()
-    values = torch.where(until, x[..., None, :], -torch.inf).amax(-1)
-    return values, torch.zeros_like(values, dtype=torch.int64)
 
 
 def _plain_mean(

@@ -33,6 +33,7 @@ from ml.attention.network import ResidualForecaster
 from ml.attention.runtime import FORMAT, GraphRunner, InferenceGraph
 from ml.attention.scaling import Scaler
 from ml.attention.selection import Selection
+from ml.attention.streaming import StreamingForecaster
 from ml.attention.tokens import CONTEXT_FIELDS, PRICE_GROUPS, make_tokens, price_share
 from ml.attention.training import Progress, one_thread
 from ml.attention.widening import Widening, widen
@@ -225,6 +226,29 @@ class AttentionModel:
             tokens=table,
             context_age_days=np.stack(ages, axis=-1),
         )
+
+    def streaming(self, panel: Panel, as_of: date, asset: str) -> StreamingForecaster:
+        """One coin's forecast as of a day, kept up to date as its tokens change, with the same widening of its quantiles.
+
+        Raises ValueError for a coin that the panel lacks or whose forecast is refused, and unless the model has one layer and
+        kernel 'linear'. The anchor stays that of the day.
+        """
+        if asset not in panel.assets:
+            raise ValueError(f"asset {asset!r}: expected one of {', '.join(panel.assets)}")
+        column = panel.assets.index(asset)
+        anchor, status = self._anchor(panel, [as_of])
+        if not np.isfinite(anchor[0, column]).all():
+            raise ValueError(f"{asset} has no forecast as of {as_of}: {status[0, column]}")
+        columns = np.array([column])
+        batch = self._encode(panel, panel.rows([as_of]), columns, anchor[0, columns])
+
+        def widening(mask: NDArray[np.bool_]) -> FloatArray:
+            own: FloatArray = self._widening(panel, batch.with_mask(torch.tensor(mask[None])))[0]
+            return own
+
+        inputs, mask, _ = arrays(batch)
+        tokens = {group: values[0] for group, values in inputs.items()}
+        return StreamingForecaster(self.forecaster, tokens, mask[0], anchor[0, column], widening)
 
     @property
     def horizons(self) -> tuple[int, ...]:
