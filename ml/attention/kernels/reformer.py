@@ -41,6 +41,8 @@ MOST_BUCKETS = 256
 """Hash values per round at most; in a longer sequence buckets get fuller, and a token sees a smaller share of its own."""
 SELF_PENALTY = 1e5
 """Taken from the logit of a token with itself (the paper's): its weight is 0 unless it sees no other."""
+HASHED = 2048
+"""Tokens that are hashed at a time."""
 BLOCK = 32
 """Stretches that `forward` takes at a time; their weights are computed again in the backward pass."""
 
@@ -120,8 +122,16 @@ class ReformerKernel(AttentionKernel):
         buckets = _bucket_count(tokens, size)
         bucket = torch.zeros(shape, dtype=torch.long, device=key.device)
         if buckets > 1:
-            rotated = key @ self.rotations[:, None, :, :, : buckets // 2].to(key.dtype)
-            bucket = torch.cat([rotated, -rotated], dim=-1).argmax(dim=-1)
+            rotations = self.rotations[..., : buckets // 2].to(key.dtype)
+            for start in range(0, tokens, HASHED):  # in pieces: memory stays O(N)
+                part = slice(start, start + HASHED)
+                for one, rotation in zip(bucket, rotations, strict=True):
+                    rotated = key[:, :, part] @ rotation
+                    highest, where_high = rotated.max(dim=-1)
+                    lowest, where_low = rotated.min(dim=-1)
+                    one[:, :, part] = torch.where(
+                        highest >= -lowest, where_high, where_low + buckets // 2
+                    )
         order = bucket * 2 * tokens + torch.arange(tokens, device=key.device)
         if not causal:
             order = order + tokens * (token_factors(key_mask) == 0)
@@ -134,7 +144,8 @@ class ReformerKernel(AttentionKernel):
             -1, bucket.gather(-1, order)
         )
         slot = torch.empty_like(order).scatter_(-1, order, in_order)
-        return slot // size + 2 * bucket, slot, (tokens + buckets * (size - 1)) // size
+        place = (slot // size + 2 * bucket).to(torch.int32)
+        return place, slot, int(slot.max()) // size + 1
 
     def _by_rounds(
         self, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor, causal: bool
@@ -208,16 +219,16 @@ def _attend(
     own, near = owner[:, :, 1:-1, :, None], _neighbours(owner)[..., None, :]
     rounds_seen = torch.zeros(*own.shape[:4], near.shape[-1], dtype=torch.int8, device=own.device)
     for place in places:
-        rounds_seen += _side_by_side(place)
+        rounds_seen += _side_by_side(place)  # a token seen in n rounds counts 1/n in each
     allowed = _side_by_side(places[0]) & (factor.transpose(-2, -1) > 0)
     if causal:
         allowed = allowed & (near <= own)
-    logits = query @ unit.transpose(-2, -1) - SELF_PENALTY * (near == own)
+    logits = query @ unit.transpose(-2, -1)
     logits = logits + torch.log(torch.where(factor > 0, factor, 1.0)).transpose(-2, -1)
-    logits = logits - torch.log(rounds_seen.clamp_min(1).to(logits.dtype))
-    logits = logits.masked_fill(~allowed, -torch.inf)
+    logits = logits.masked_fill(near == own, -SELF_PENALTY).masked_fill(~allowed, -torch.inf)
     largest = logits.detach().amax(dim=-1, keepdim=True)
     share = torch.exp(logits - largest.masked_fill(torch.isneginf(largest), 0.0))
+    share = share / rounds_seen.clamp_min(1)
     return share @ torch.cat([value, torch.ones_like(factor)], dim=-1), largest
 
 
