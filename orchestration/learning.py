@@ -7,7 +7,6 @@ are made again: `volcast backfill` does so at once, other runs through the senso
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import cached_property
 from typing import Any
@@ -31,6 +30,7 @@ from ml.forecasts import HORIZONS
 from ml.monitoring.measures import NOT_JUDGED, DriftPolicy
 from ml.panel import Panel
 from orchestration.champion import champion_on
+from orchestration.decisions import Learnt
 from orchestration.drift import (
     Measured,
     ServingVersion,
@@ -47,50 +47,9 @@ EVIDENCE_DAYS = 400
 """Days of forecasts that are read before a decision day: the longest window of promotion and of drift fits in."""
 
 
-@dataclass
-class Learnt:
-    """Rows to write; each frame may be empty."""
-
-    decisions: list[dict[str, Any]] = field(default_factory=list)
-    drift: list[dict[str, Any]] = field(default_factory=list)
-    profiles: dict[str, pd.DataFrame] = field(default_factory=dict)  # by version
-    judged: list[date] = field(default_factory=list)
-
-    @property
-    def retrains(self) -> list[str]:
-        return [row["model"] for row in self.decisions if row["kind"] == "retrain"]
-
-
-def pending_days(connection: duckdb.DuckDBPyConnection, last: date) -> list[date]:
-    """Sundays up to ``last`` that have forecasts, later than any that was judged."""
-    rows = connection.execute(
-        """
-        SELECT DISTINCT as_of FROM forecasts.volatility
-        WHERE as_of <= $last AND isodow(as_of) = 7
-            AND as_of > coalesce((SELECT max(as_of) FROM models.decisions), DATE '1970-01-01')
-        ORDER BY as_of
-        """,
-        {"last": last},
-    ).fetchall()
-    return [row[0] for row in rows]
-
-
 def is_promotion_day(day: date) -> bool:
     """The first Sunday of a month."""
     return day.weekday() == SUNDAY and day.day <= 7
-
-
-def open_retrains(connection: duckdb.DuckDBPyConnection, settings: Settings) -> list[date]:
-    """Days of retrains whose version does not exist yet, in order."""
-    rows = connection.execute(
-        """
-        SELECT DISTINCT d.as_of FROM models.decisions d
-        ANTI JOIN models.registry r ON r.model = d.model AND r.trained_as_of = d.as_of
-        WHERE d.kind = 'retrain' AND list_contains(?, d.model) ORDER BY d.as_of
-        """,
-        [list(settings.models)],
-    ).fetchall()
-    return [row[0] for row in rows]
 
 
 def learn(

@@ -94,7 +94,7 @@ def run_days(settings: Settings, first: date, last: date, console: Console) -> N
 
 def _open_retrain(settings: Settings, first: date, last: date) -> date | None:
     """The first day of first .. last-1 whose retrain has no version yet."""
-    from orchestration.learning import open_retrains
+    from orchestration.decisions import open_retrains
     from orchestration.warehouse import Warehouse
 
     with Warehouse(settings).read() as connection:

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import dagster as dg
 
-from orchestration.learning import open_retrains
+from orchestration.decisions import open_retrains
 from orchestration.partitions import RANGE_END_TAG, RANGE_START_TAG
 from orchestration.platform import Platform
 from orchestration.schedules import DAILY_JOB, RETRAIN_JOB

@@ -15,7 +15,7 @@ import pandas as pd
 from orchestration.assets.common import key_of, output_options, result
 from orchestration.assets.explanations import ATTENTION_MODELS
 from orchestration.champion import champion_on, set_statuses
-from orchestration.learning import Learnt, learn, pending_days
+from orchestration.decisions import Learnt, pending_days
 from orchestration.partitions import day_range
 from orchestration.platform import Platform
 from orchestration.tables import OUTPUT_TABLES
@@ -76,6 +76,10 @@ def judge_pending(platform: Platform, last: date, run_id: str) -> Learnt:
         days = pending_days(connection, last)
         if not days:
             return Learnt()
+        from orchestration.learning import (
+            learn,  # statistics and bootstraps: only when there is work
+        )
+
         found = learn(connection, platform.settings, days, audited=ATTENTION_MODELS)
     _write(platform, found, run_id)
     return found

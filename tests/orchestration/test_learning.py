@@ -16,7 +16,8 @@ from orchestration import runs
 from orchestration.assets.learning import judge_pending, learning
 from orchestration.assets.training import fits_due, void_superseded
 from orchestration.champion import champion_on, note_champion_setting
-from orchestration.learning import learn, open_retrains, pending_days
+from orchestration.decisions import open_retrains, pending_days
+from orchestration.learning import learn
 from orchestration.partitions import PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG
 from orchestration.platform import Platform
 from orchestration.schedules import RETRAIN_JOB
