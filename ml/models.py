@@ -20,6 +20,8 @@ class Entry:
     class_name: str
     uses_torch: bool = False
     reads_hourly: bool = False  # features.hourly, which is not loaded for the others
+    resumes: bool = False
+    """Its `fit` takes `checkpoints` and `earlier`: a killed fit goes on, and a refit may start from the version before."""
 
     @property
     def is_garch(self) -> bool:
@@ -55,7 +57,9 @@ MODELS: dict[str, Entry] = {
     "realized_garch_t": Entry("ml.garch.family", "RealizedGarchT"),
     "lstm": Entry("ml.baselines.recurrent", "Lstm", uses_torch=True),
     "gru": Entry("ml.baselines.recurrent", "Gru", uses_torch=True),
-    "attention": Entry("ml.attention.model", "AttentionModel", uses_torch=True, reads_hourly=True),
+    "attention": Entry(
+        "ml.attention.model", "AttentionModel", uses_torch=True, resumes=True, reads_hourly=True
+    ),
 }
 
 

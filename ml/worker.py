@@ -4,7 +4,8 @@ In: a spec (`WorkerSpec`) that names a snapshot folder, an output folder and the
 Out: an artefact a fit under <output>/<model>/<version>/, and <output>/results-<spec hash>.json. Started by Dagster
 Pipes, it also streams log lines, progress and each result as the custom message {"fit": result}.
 Never: a database, Dagster itself, or a fit twice: a finished artefact of the same version is used again. A fit that
-fails is reported with its reason and the others go on; the exit code is then 3.
+fails is reported with its reason and the others go on; the exit code is then 3. A worker that is killed leaves checkpoints of the
+networks that it was training beside the artefact to be, <version>.checkpoint/; the next one goes on from them and makes the same bytes.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 from datetime import date
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import fsspec
 import numpy as np
@@ -35,9 +36,28 @@ from ml.models import MODELS, Entry, model_class
 from ml.panel import Panel
 from ml.snapshot import write_atomically
 
+if TYPE_CHECKING:
+    from ml.attention.checkpoints import Checkpoints
+
 log = logging.getLogger("ml.worker")
 
 EXIT_FAILED_FITS = 3
+
+
+class WarmFrom(BaseModel):
+    """The version that a warm start begins with: an artefact, or the fit of that day in the same spec where no `uri` is named."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    trained_as_of: date
+    uri: str | None = None
+    artifact_hash: str | None = None
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> WarmFrom:
+        if (self.uri is None) != (self.artifact_hash is None):
+            raise ValueError(f"warm_from {self.uri}: expected uri and artifact_hash, or neither")
+        return self
 
 
 class FitSpec(BaseModel):
@@ -50,6 +70,7 @@ class FitSpec(BaseModel):
     window_days: int = Field(gt=0)
     seed: int = Field(ge=0)
     config: dict[str, Any] = Field(default_factory=dict)
+    warm_from: WarmFrom | None = None
 
     @model_validator(mode="after")
     def _one_window(self) -> FitSpec:
@@ -59,6 +80,13 @@ class FitSpec(BaseModel):
             raise ValueError(
                 f"config has window_days {self.config['window_days']}, the fit {self.window_days}"
             )
+        if self.warm_from is not None:
+            if not MODELS[self.model].resumes:
+                raise ValueError(f"warm_from: {self.model} cannot start from an earlier version")
+            if self.warm_from.trained_as_of >= self.trained_as_of:
+                raise ValueError(
+                    f"warm_from {self.warm_from.trained_as_of}: expected a day before {self.trained_as_of}"
+                )
         return self
 
     @property
@@ -104,6 +132,10 @@ class FitResult(BaseModel):
     device: str | None = None
     status: str  # 'ok' or 'failed: ...'
     metrics: dict[str, float] = Field(default_factory=dict)
+    curves: list[list[dict[str, float]]] = Field(default_factory=list)
+    """Learning curves: for each network of an ensemble its epochs, from 0."""
+    notes: list[str] = Field(default_factory=list)
+    """What a reader of the fit should know: batches that were halved, the version that it started from."""
     seconds: float = 0.0
     reused: bool = False
 
@@ -128,9 +160,16 @@ def code_version() -> str:
     return digest.hexdigest()[:12]
 
 
-def model_version(trained_as_of: date, data_hash: str, config: Mapping[str, Any], seed: int) -> str:
-    """'<trained_as_of>-<8 hex>', the same for the same data, settings, seed and code."""
-    text = json.dumps([data_hash, dict(config), seed, code_version()], sort_keys=True)
+def model_version(
+    trained_as_of: date,
+    data_hash: str,
+    config: Mapping[str, Any],
+    seed: int,
+    warm_hash: str | None = None,
+) -> str:
+    """'<trained_as_of>-<8 hex>', the same for the same data, settings, seed, code and artefact that a warm start began with."""
+    parts: list[Any] = [data_hash, dict(config), seed, code_version()]
+    text = json.dumps(parts if warm_hash is None else [*parts, warm_hash], sort_keys=True)
     return f"{trained_as_of.isoformat()}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
@@ -141,9 +180,9 @@ def run(spec: WorkerSpec, reporter: Reporter) -> list[FitResult]:
         f"snapshot {spec.snapshot}: {len(panel.assets)} coins, {panel.days[0]} to {panel.days[-1]}, "
         f"source {panel.source}; {len(spec.fits)} fits"
     )
-    results = []
+    results: list[FitResult] = []
     for number, fit in enumerate(spec.fits, start=1):
-        result = _run_fit(fit, spec, panel, reporter)
+        result = _run_fit(fit, spec, panel, reporter, results)
         results.append(result)
         reporter.line(
             f"fit {number}/{len(spec.fits)} {fit.model} {fit.trained_as_of}: {result.status}"
@@ -155,7 +194,13 @@ def run(spec: WorkerSpec, reporter: Reporter) -> list[FitResult]:
     return results
 
 
-def _run_fit(fit: FitSpec, spec: WorkerSpec, panel: Panel, reporter: Reporter) -> FitResult:
+def _run_fit(
+    fit: FitSpec,
+    spec: WorkerSpec,
+    panel: Panel,
+    reporter: Reporter,
+    earlier: Sequence[FitResult] = (),
+) -> FitResult:
     started = time.perf_counter()
     result = FitResult(
         model=fit.model,
@@ -166,7 +211,7 @@ def _run_fit(fit: FitSpec, spec: WorkerSpec, panel: Panel, reporter: Reporter) -
         status="failed: not started",
     )
     try:
-        _fit_into(result, fit, spec, panel, reporter)
+        _fit_into(result, _with_artifact(fit, earlier), spec, panel, reporter)
         result.status = "ok"
     except Exception as error:
         log.exception("fit of %s as of %s failed", fit.model, fit.trained_as_of)
@@ -185,21 +230,76 @@ def _fit_into(
     lookback = lookback_days(made_by, fit.full_config)
     readable = panel.until(fit.trained_as_of).window(fit.window_days + lookback)
     result.data_hash = readable.data_hash()
-    result.version = model_version(fit.trained_as_of, result.data_hash, fit.full_config, fit.seed)
+    warm = fit.warm_from
+    result.version = model_version(
+        fit.trained_as_of,
+        result.data_hash,
+        fit.full_config,
+        fit.seed,
+        None if warm is None else warm.artifact_hash,
+    )
     result.uri = f"{spec.output.rstrip('/')}/{fit.model}/{result.version}"
     state = _finished(result.uri, reporter)
     result.reused = state is not None
     if state is None:
         model = made_by()
         model.device = result.device
-        extra = {"progress": _progress(fit, reporter)} if entry.uses_torch else {}
+        extra: dict[str, Any] = {}
+        if entry.uses_torch:
+            extra["progress"] = _progress(fit, reporter)
+        checkpoints = _checkpoints(result) if entry.resumes else None
+        if checkpoints is not None:
+            extra["checkpoints"] = checkpoints
+            if warm is not None and warm.uri is not None and warm.artifact_hash is not None:
+                extra["earlier"] = artifacts.load(warm.uri, warm.artifact_hash)
         model.fit(readable, fit.trained_as_of, fit.full_config, fit.seed, **extra)
         state = model.state()
         artifacts.save(result.uri, state)
+        if checkpoints is not None:
+            checkpoints.clear()
     result.artifact_hash = artifacts.stored_hash(result.uri)
     result.train_start = date.fromisoformat(state.meta["train_start"])
     result.train_end = date.fromisoformat(state.meta["train_end"])
     result.metrics = metrics(state)
+    result.curves = state.meta.get("fit", {}).get("histories", [])
+    result.notes = _notes(state)
+
+
+def _with_artifact(fit: FitSpec, earlier: Sequence[FitResult]) -> FitSpec:
+    """The fit with the address of the artefact that it starts from, where that is an earlier fit of this spec."""
+    warm = fit.warm_from
+    if warm is None or warm.uri is not None:
+        return fit
+    for other in earlier:
+        if (other.model, other.trained_as_of) == (fit.model, warm.trained_as_of):
+            if other.artifact_hash is None:
+                raise ValueError(f"warm start from {warm.trained_as_of}, which {other.status}")
+            found = warm.model_copy(update={"uri": other.uri, "artifact_hash": other.artifact_hash})
+            return fit.model_copy(update={"warm_from": found})
+    raise ValueError(
+        f"warm start from {warm.trained_as_of}: expected that fit of {fit.model} before it in the spec, or a uri"
+    )
+
+
+def _checkpoints(result: FitResult) -> Checkpoints:
+    """Beside the artefact to be; good for this version on this kind of device and this torch only."""
+    import torch
+
+    from ml.attention.checkpoints import SUFFIX, Checkpoints
+
+    identity = (
+        f"{result.model} {result.version} {result.data_hash} {result.device} {torch.__version__}"
+    )
+    return Checkpoints(f"{result.uri}{SUFFIX}", identity)
+
+
+def _notes(state: ModelState) -> list[str]:
+    record: Mapping[str, Any] = state.meta.get("fit", {})
+    warm = record.get("warm_from")
+    lines = [] if warm is None else [f"started from the version of {warm}"]
+    return lines + [
+        line for facts in record.get("trainings", []) for line in facts["out_of_memory"]
+    ]
 
 
 def _finished(uri: str, reporter: Reporter) -> ModelState | None:
@@ -220,7 +320,14 @@ def _progress(fit: FitSpec, reporter: Reporter) -> Callable[[int, Mapping[str, f
         shown = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
         reporter.line(f"{fit.model} {fit.trained_as_of} epoch {epoch}: {shown}")
         reporter.message(
-            {"progress": {"model": fit.model, "epoch": epoch, "metrics": dict(values)}}
+            {
+                "progress": {
+                    "model": fit.model,
+                    "trained_as_of": fit.trained_as_of.isoformat(),
+                    "epoch": epoch,
+                    "metrics": dict(values),
+                }
+            }
         )
 
     return report
@@ -257,12 +364,28 @@ def metrics(state: ModelState) -> dict[str, float]:
     }
 
 
+class _ToDagster(logging.Handler):
+    """Warnings of this package (a halved batch, a checkpoint that is no use) into the run's log."""
+
+    def __init__(self, warn: Callable[[str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._warn = warn
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._warn(self.format(record))
+
+
 @contextmanager
 def reporting() -> Iterator[Reporter]:
     """To Dagster when Dagster Pipes started this process, else log lines on standard error."""
     if os.environ.get("DAGSTER_PIPES_CONTEXT"):
         with open_dagster_pipes() as context:
-            yield Reporter(context.log.info, context.report_custom_message)
+            warnings = _ToDagster(context.log.warning)
+            logging.getLogger("ml").addHandler(warnings)
+            try:
+                yield Reporter(context.log.info, context.report_custom_message)
+            finally:
+                logging.getLogger("ml").removeHandler(warnings)
     else:
         yield Reporter(log.info, lambda message: log.debug("%s", message))
 
@@ -282,6 +405,7 @@ def main(arguments: Sequence[str]) -> int:
     except (OSError, ValueError) as error:
         log.error("cannot read the spec %s: %s", arguments[0], error)
         return 2
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic sums on CUDA
     with reporting() as reporter:
         results = run(spec, reporter)
     failed = [result for result in results if result.status != "ok"]

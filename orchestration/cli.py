@@ -80,6 +80,21 @@ def backfill(
 
 
 @app.command()
+def study(
+    as_of: Annotated[
+        date,
+        typer.Option("--as-of", help="The study reads nothing later than this UTC day.", **DAY),
+    ],
+) -> None:
+    """Search hyper-parameters of the attention model within a budget; the winner is proposed, not adopted."""
+    settings = _settings()
+    _run(settings, "study", as_of, as_of)
+    console.print(
+        'proposal:  ./volcast sql "SELECT parameters, reason FROM models.studies WHERE proposed"'
+    )
+
+
+@app.command()
 def ingest(
     table: Annotated[
         list[str] | None,

@@ -13,16 +13,18 @@ from orchestration.assets.features import dbt_features
 from orchestration.assets.forecasts import risk, volatility
 from orchestration.assets.ingest import INGEST_ASSETS
 from orchestration.assets.publish import published_snapshot, report
+from orchestration.assets.study import studies
 from orchestration.assets.training import registry
 from orchestration.checks import GATES
 from orchestration.platform import Platform
-from orchestration.schedules import CAPTURE_JOB, DAILY_JOB, RETRAIN_JOB, SCHEDULES
+from orchestration.schedules import CAPTURE_JOB, DAILY_JOB, RETRAIN_JOB, SCHEDULES, STUDY_JOB
 from orchestration.settings import Settings
 
 ASSETS = [
     *INGEST_ASSETS,
     dbt_features,
     registry,
+    studies,
     volatility,
     risk,
     *EXPLANATION_ASSETS,
@@ -34,7 +36,7 @@ ASSETS = [
 defs = dg.Definitions(
     assets=ASSETS,
     asset_checks=GATES,
-    jobs=[DAILY_JOB, RETRAIN_JOB, CAPTURE_JOB],
+    jobs=[DAILY_JOB, RETRAIN_JOB, STUDY_JOB, CAPTURE_JOB],
     schedules=SCHEDULES,
     resources={"platform": Platform(Settings.from_env())},
     executor=dg.in_process_executor,

@@ -25,7 +25,7 @@ DECISION_CRON = decision_cron(Settings.from_env())
 
 DAILY_JOB = dg.define_asset_job(
     "daily",
-    selection=dg.AssetSelection.all(),
+    selection=dg.AssetSelection.all() - dg.AssetSelection.assets(key_of("models.studies")),
     partitions_def=DAILY,
     description="The whole line for one as_of: ingest, gates, features, due training, forecasts, evaluation, report.",
     tags={"volcast/job": "daily"},
@@ -37,6 +37,15 @@ RETRAIN_JOB = dg.define_asset_job(
     description="Train the versions that the day after the as_of needs; the as_of's gates must have run and be open.",
     config=dg.RunConfig(ops={"models__registry": TrainingConfig(for_next_day=True)}),
     tags={"volcast/job": "retrain"},
+)
+
+
+STUDY_JOB = dg.define_asset_job(
+    "study",
+    selection=dg.AssetSelection.assets(key_of("models.studies")),
+    partitions_def=DAILY,
+    description="Search hyper-parameters of the attention model within a budget; started by hand, proposes, never adopts.",
+    tags={"volcast/job": "study"},
 )
 
 

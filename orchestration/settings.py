@@ -6,6 +6,7 @@ In: environment variables with the prefix ``VOLCAST_``. Out: a frozen ``Settings
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta
@@ -115,6 +116,21 @@ class Settings(BaseModel):
         4, ge=1, description="weeks between refits of the networks: attention, LSTM, GRU"
     )
     attention_epochs: int = Field(20, ge=1, description="most epochs of one attention fit")
+    attention_config: dict[str, Any] = Field(
+        {},
+        description="JSON of overrides of the attention model's config, as a study proposes them",
+    )
+    attention_warm_start: bool = Field(
+        False,
+        description="start each attention refit from the version before it, with fewer epochs",
+    )
+    study_trials: int = Field(30, ge=1, description="trials of a hyper-parameter study")
+    study_seconds: float = Field(
+        3600, gt=0, description="seconds after which a run of the study begins no further trial"
+    )
+    study_origins: int = Field(
+        3, ge=1, description="training days at which a study judges each trial"
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where training runs")
     workers: Literal["subprocess"] = Field(
         "subprocess", description="how the training worker is started"
@@ -150,6 +166,32 @@ class Settings(BaseModel):
                 raise ValueError(f"{part!r}: expected NAME=http(s)://...")
             pairs[name.strip()] = url.strip()
         return pairs
+
+    @field_validator("attention_config", mode="before")
+    @classmethod
+    def _json(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return json.loads(value)
+        except json.JSONDecodeError as error:
+            raise ValueError(f'expected JSON such as {{"learning_rate": 0.002}}: {error}') from None
+
+    @field_validator("attention_config")
+    @classmethod
+    def _known_config(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if not value:
+            return value
+        for key, variable in (
+            ("window_days", "TRAIN_WINDOW_DAYS"),
+            ("warm_start", "ATTENTION_WARM_START"),
+        ):
+            if key in value:
+                raise ValueError(f"{key}: expected in {PREFIX}{variable}")
+        from ml.attention.config import AttentionConfig  # imports torch: only where it is set
+
+        AttentionConfig.from_mapping(value)
+        return value
 
     @field_validator("live_bars")
     @classmethod

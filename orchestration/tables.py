@@ -90,6 +90,36 @@ REGISTRY = OutputTable(
     },
 )
 
+STUDIES = OutputTable(
+    "models.studies",
+    "Hyper-parameter studies of the attention model, a row per trial: what was tried, and how well it did on validation blocks.",
+    ("study", "trial"),
+    {
+        "study": ("VARCHAR", "study by name: a hash of data, origins, configuration and code"),
+        "trial": ("INTEGER", "trial by number; 0 is the configuration of the day"),
+        **_SOURCE,
+        "origins": ("VARCHAR", "training days at which the trial was judged, comma separated"),
+        "parameters": ("VARCHAR", "what was tried, JSON"),
+        "value": (
+            "DOUBLE",
+            "QLIKE of the network over the anchor's, mean over origins; null unless complete",
+        ),
+        "origin_values": ("VARCHAR", "the same by origin, as far as the trial came, JSON"),
+        "state": ("VARCHAR", "complete, pruned or failed"),
+        "detail": ("VARCHAR", "why it was pruned or failed"),
+        "seconds": ("DOUBLE", "wall time"),
+        "proposed": (
+            "BOOLEAN",
+            "whether the study proposes it; VOLCAST_ATTENTION_CONFIG adopts it",
+        ),
+        "reason": ("VARCHAR", "why the study proposes it, or why it proposes nothing"),
+        "seed": ("BIGINT", "seed of sampler and fits"),
+        "code_version": ("VARCHAR", "hash of the sources of ml/"),
+        "snapshot_hash": ("VARCHAR", "content hash of the data"),
+        **_RUN,
+    },
+)
+
 VOLATILITY = OutputTable(
     "forecasts.volatility",
     "One forecast per coin, day, horizon and model version.",
@@ -504,6 +534,7 @@ OUTPUT_TABLES: dict[str, OutputTable] = {
     table.name: table
     for table in (
         REGISTRY,
+        STUDIES,
         VOLATILITY,
         MODEL_QUANTILES,
         REFUSALS,

@@ -1,4 +1,4 @@
-"""Where training runs: starts ``ml.worker`` as a child process through Dagster Pipes.
+"""Where training runs: starts ``ml.worker``, or a study, as a child process through Dagster Pipes.
 
 In: a Dagster context and a worker spec. Out: one result per fit, read from the results file that the worker writes. The worker needs no
 Dagster instance and no warehouse: it reads a snapshot folder and writes artefacts.
@@ -30,6 +30,25 @@ def run_worker(
 
     Raises ``WorkerFailed`` when the worker died before it reported on every fit.
     """
+    results, crash = run_module(context, WORKER_MODULE, spec, spec_path, "fit")
+    if crash is not None:
+        results = _results_on_disk(spec)
+    done = {(item["model"], item["trained_as_of"]) for item in results}
+    missing = [fit for fit in spec["fits"] if (fit["model"], fit["trained_as_of"]) not in done]
+    if missing:
+        names = ", ".join(f"{fit['model']} of {fit['trained_as_of']}" for fit in missing)
+        raise WorkerFailed(f"no result for {names}" + (f": {crash}" if crash else ""))
+    return results
+
+
+def run_module(
+    context: dg.AssetExecutionContext,
+    module: str,
+    spec: dict[str, Any],
+    spec_path: Path,
+    message: str,
+) -> tuple[list[dict[str, Any]], str | None]:
+    """Run ``python -m module spec_path`` in a child process: its custom messages of that name, and why it ended badly, if it did."""
     spec_path.parent.mkdir(parents=True, exist_ok=True)
     temporary = spec_path.with_suffix(f".{os.getpid()}")
     temporary.write_text(json.dumps(spec, indent=1, sort_keys=True))
@@ -41,28 +60,17 @@ def run_worker(
         "PYTHONUNBUFFERED": "1",
         "OMP_WAIT_POLICY": "PASSIVE",
     }
-    results: list[dict[str, Any]] = []
-    crash: str | None = None
     try:
         invocation = dg.PipesSubprocessClient().run(
             context=context.op_execution_context,
-            command=[sys.executable, "-m", WORKER_MODULE, str(spec_path)],
+            command=[sys.executable, "-m", module, str(spec_path)],
             env=environment,
         )
-        results = [
-            message["fit"] for message in invocation.get_custom_messages() if "fit" in message
-        ]
     except (
         Exception
     ) as error:  # the Pipes client raises a bare exception type of its own on a non-zero exit
-        crash = str(error)
-        results = _results_on_disk(spec)
-    done = {(item["model"], item["trained_as_of"]) for item in results}
-    missing = [fit for fit in spec["fits"] if (fit["model"], fit["trained_as_of"]) not in done]
-    if missing:
-        names = ", ".join(f"{fit['model']} of {fit['trained_as_of']}" for fit in missing)
-        raise WorkerFailed(f"no result for {names}" + (f": {crash}" if crash else ""))
-    return results
+        return [], str(error)
+    return [found[message] for found in invocation.get_custom_messages() if message in found], None
 
 
 def _results_on_disk(spec: dict[str, Any]) -> list[dict[str, Any]]:

@@ -33,7 +33,7 @@ class AttentionConfig:
     window_days: int = DEFAULT_WINDOW_DAYS  # length of the rolling training window
     n_seeds: int = 1  # networks trained from different seeds; their outputs are averaged
     anchor: str = (
-        "harx_cal"  # the forecast that attention corrects, by name (ml/attention/anchor.py)
+        "har_panel"  # the forecast that attention corrects, by name (ml/attention/anchor.py)
     )
 
     def __post_init__(self) -> None:
@@ -85,7 +85,7 @@ PARTS: dict[str, type[Any]] = {
     "training": TrainingConfig,
     "selection": SelectionConfig,
 }
-OWN: dict[str, Any] = {"window_days": DEFAULT_WINDOW_DAYS, "n_seeds": 1, "anchor": "harx_cal"}
+OWN: dict[str, Any] = {"window_days": DEFAULT_WINDOW_DAYS, "n_seeds": 1, "anchor": "har_panel"}
 
 
 def _names(part: type[Any]) -> list[str]:

@@ -24,13 +24,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ml.attention.anchor import anchor_class
+from ml.attention.checkpoints import Checkpoints
 from ml.attention.config import AttentionConfig
+from ml.attention.execution import place
+from ml.attention.loop import Progress, train
 from ml.attention.network import AttentionNetwork, ResidualForecaster
 from ml.attention.scaling import Scaler, encode, fit_scaler
 from ml.attention.selection import Selection, qlike, select
 from ml.attention.tails import fit_tails
 from ml.attention.tokens import CONTEXT_GROUPS, TokenConfig, TokenSlots, fit_slots, price_share
-from ml.attention.training import Outputs, Progress, Samples, predict, sample_weights, train
+from ml.attention.training import Outputs, Samples, predict, sample_weights
 from ml.attention.widening import ALL_GROUPS, MASKED, Widening, find_widening
 from ml.forecasts import HORIZONS, QUANTILE_LEVELS
 from ml.panel import Panel
@@ -50,6 +53,16 @@ class Block:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """The version that a warm start begins with. It saw nothing after its own training day."""
+
+    trained_as_of: str
+    validation_start: str  # its training targets end before this day
+    weights: tuple[dict[str, Tensor], ...]  # of each network of the ensemble
+    slots: TokenSlots  # what those weights know as first, second, ... venue and coin
 
 
 @dataclass(frozen=True)
@@ -74,11 +87,19 @@ def fit(
     seed: int,
     device: str,
     progress: Progress | None,
+    checkpoints: Checkpoints | None = None,
+    earlier: Earlier | None = None,
 ) -> Fitted:
-    """Fit on rows first .. T-1 of `panel`, which ends on the training day; earlier rows are history only."""
+    """Fit on rows first .. T-1 of `panel`, which ends on the training day; earlier rows are history only.
+
+    checkpoints: where each network's training is kept, and what a killed fit goes on from. earlier: the version to start from.
+    """
     start = _block_start(panel, first, config)
     training, validation = _blocks(panel, first, start, config)
-    slots = fit_slots(panel, first, start, config.tokens)
+    if earlier is not None and earlier.validation_start > str(panel.days[start]):
+        earlier = None  # it trained on days of this validation block
+    # A warm start keeps the slots: another coin in a slot would be read by the weights of the one before.
+    slots = fit_slots(panel, first, start, config.tokens) if earlier is None else earlier.slots
     scaler = fit_scaler(panel, training.rows, training.assets, config.tokens, slots)
     base = _base_quantiles(training)
     enough = (
@@ -92,7 +113,9 @@ def fit(
         "validation_samples": len(validation),
         "trained": enough,
         "histories": [],
+        "trainings": [],
     }
+    record["warm_from"] = None if earlier is None else earlier.trained_as_of
     base_tails = _base_tails(training)
     networks, residual = [], {}
     offsets, tails = np.zeros((0, *base.shape)), np.zeros((0, *base_tails.shape))
@@ -106,7 +129,7 @@ def fit(
         for index in range(config.n_seeds):
             network = _network(config, scaler, base, base_tails, _network_seed(seed, index))
             network = network.to(device)
-            history = train(
+            trained = train(
                 network,
                 prepared,
                 checked,
@@ -115,8 +138,11 @@ def fit(
                 config.training,
                 _network_seed(seed, index),
                 progress,
+                slot=None if checkpoints is None else checkpoints.slot(f"network-{index}"),
+                earlier=None if earlier is None else earlier.weights[index],
             )
-            record["histories"].append(history)
+            record["histories"].append(trained.history)
+            record["trainings"].append(trained.facts())
             outputs["training"].append(predict(network, prepared))
             outputs["validation"].append(predict(network, checked))
             for name, samples in masked.items():
@@ -264,13 +290,14 @@ def _samples(
 ) -> Samples:
     inputs, mask = encode(panel, block.rows, block.assets, config.tokens, slots, scaler)
     age = torch.tensor(len(panel.days) - 1 - block.rows, dtype=torch.float32)
-    return Samples(
-        {group: torch.from_numpy(values).to(device) for group, values in inputs.items()},
-        torch.from_numpy(mask).to(device),
-        torch.tensor(block.anchor, dtype=torch.float32, device=device),
-        torch.tensor(block.target, dtype=torch.float32, device=device),
-        sample_weights(age, config.training.half_life_days).to(device),
+    samples = Samples(
+        {group: torch.from_numpy(values) for group, values in inputs.items()},
+        torch.from_numpy(mask),
+        torch.tensor(block.anchor, dtype=torch.float32),
+        torch.tensor(block.target, dtype=torch.float32),
+        sample_weights(age, config.training.half_life_days),
     )
+    return place(samples, device, config.training.resident_share)
 
 
 def _base_quantiles(block: Block) -> FloatArray:

@@ -27,8 +27,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ml.attention.anchor import Anchor, anchor_class, gives_anchor
+from ml.attention.checkpoints import Checkpoints
 from ml.attention.config import AttentionConfig
-from ml.attention.fitting import Fitted, assemble, empty_network, fit
+from ml.attention.execution import deterministic, one_thread
+from ml.attention.fitting import Earlier, Fitted, assemble, empty_network, fit
+from ml.attention.loop import Progress
 from ml.attention.maps import AttentionMaps, context_ages, token_providers, token_table
 from ml.attention.network import ResidualForecaster
 from ml.attention.scaling import Scaler, encode
@@ -40,7 +43,6 @@ from ml.attention.tokens import (
     price_share,
     unread_venues,
 )
-from ml.attention.training import Progress, one_thread
 from ml.attention.widening import NEW_COIN, Widening, widen
 from ml.calibration import calibrate
 from ml.explain.protocol import TokenBatch
@@ -97,16 +99,23 @@ class AttentionModel:
         config: Mapping[str, Any],
         seed: int,
         progress: Progress | None = None,
+        checkpoints: Checkpoints | None = None,
+        earlier: ModelState | None = None,
     ) -> None:
-        """See `VolatilityModel.fit`. progress(epoch, metrics) is called after every epoch."""
+        """See `VolatilityModel.fit`. progress(epoch, metrics) is called after every epoch.
+
+        checkpoints: where the training is kept, and what a killed fit goes on from with the same result. earlier: the state of an earlier
+        version of the same config, to start from where the config says `warm_start`; ValueError for any other.
+        """
         settings = AttentionConfig.from_mapping(config)
         lookback = _lookback_days(settings)
         known = panel.until(trained_as_of).window(settings.window_days + lookback)
         first = max(0, len(known.days) - settings.window_days)
         anchor = anchor_class(settings.anchor)()
         anchor.fit(panel, trained_as_of, settings.window_days, seed)
-        with one_thread():
-            found = fit(known, first, settings, seed, self.device, progress)
+        before = None if earlier is None else _earlier(earlier, settings, str(known.days[-1]))
+        with one_thread(), deterministic(self.device):
+            found = fit(known, first, settings, seed, self.device, progress, checkpoints, before)
         self._fitted = _Fit(
             config=settings,
             anchor=anchor,
@@ -347,15 +356,8 @@ class AttentionModel:
         }
         scaler = Scaler.from_tensors(tensors)
         networks = [empty_network(config, scaler) for _ in range(state.meta["networks"])]
-        for index, network in enumerate(networks):
-            prefix = f"networks.{index}."
-            network.load_state_dict(
-                {
-                    key.removeprefix(prefix): torch.tensor(value)
-                    for key, value in tensors.items()
-                    if key.startswith(prefix)
-                }
-            )
+        for network, weights in zip(networks, _network_weights(state), strict=True):
+            network.load_state_dict(weights)
         calibrated = tensors["calibrated"].astype(bool)
         selection = Selection(
             tensors["shrinkage"],
@@ -385,3 +387,36 @@ class AttentionModel:
 
 def _lookback_days(config: AttentionConfig) -> int:
     return max(config.tokens.lookback_days, anchor_class(config.anchor).lookback_days)
+
+
+def _network_weights(state: ModelState) -> tuple[dict[str, Tensor], ...]:
+    """The state dict of each network of a stored ensemble."""
+    found = []
+    for index in range(state.meta["networks"]):
+        prefix = f"networks.{index}."
+        own = {key: value for key, value in state.tensors.items() if key.startswith(prefix)}
+        found.append({key.removeprefix(prefix): torch.tensor(own[key]) for key in own})
+    return tuple(found)
+
+
+def _earlier(state: ModelState, settings: AttentionConfig, trained_as_of: str) -> Earlier | None:
+    """What a warm start takes from an earlier version; None where that version had too little data to train a network."""
+    meta = state.meta
+    if not settings.training.warm_start:
+        raise ValueError("an earlier version was given: expected a config with warm_start true")
+    if meta["model"] != AttentionModel.name or meta["config"] != settings.as_mapping():
+        raise ValueError(
+            f"{meta['model']} of {meta['trained_as_of']} has another config: a warm start needs the same"
+        )
+    if meta["trained_as_of"] >= trained_as_of:
+        raise ValueError(
+            f"a warm start of {trained_as_of} from {meta['trained_as_of']}: expected an earlier version"
+        )
+    if not meta["fit"]["trained"]:
+        return None
+    return Earlier(
+        meta["trained_as_of"],
+        meta["fit"]["validation_start"],
+        _network_weights(state),
+        TokenSlots.from_mapping(meta["token_slots"]),
+    )

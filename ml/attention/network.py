@@ -49,10 +49,10 @@ GATE_START = 0.1
 class NetworkConfig:
     """Sizes of the network."""
 
-    d_model: int = 16  # width of a token
-    n_heads: int = 4  # attention heads per layer; must divide d_model
+    d_model: int = 20  # width of a token
+    n_heads: int = 5  # attention heads per layer; must divide d_model
     # The scale of each head, out of `HEAD_SCALES`.
-    head_scales: tuple[str, ...] = ("intraday", "daily", "macro", "assets")
+    head_scales: tuple[str, ...] = ("intraday", "daily", "macro", "context", "assets")
     n_layers: int = 1  # attention layers; the last one is computed for the forecast token only
     mlp_ratio: int = 2  # hidden width of a layer's MLP, in multiples of d_model
     dropout: float = 0.3  # on each layer's attention and MLP output, while training

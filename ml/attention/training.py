@@ -1,4 +1,4 @@
-"""Training: scaled samples of a training and a validation block go in, a trained network and its history come out.
+"""What is trained on: the settings of a training, its samples and their loss. The loop itself is in loop.py.
 
 Loss per sample and horizon, with e = log realised - log forecast and u = log realised - log quantile(p):
 
@@ -6,27 +6,24 @@ Loss per sample and horizon, with e = log realised - log forecast and u = log re
     pinball = mean over p of max(p u, (p - 1) u)  (on the log scale)
     tail = -log density of e under the skewed t   (tails.py)
 
-Samples are weighted by age (half-life) and horizons by setting. The untrained network, which is the anchor, is epoch 0:
-if no epoch beats it on the validation block, it is what comes out. Context tokens are dropped at random in training, so
-that the network works without any of them. The seed is the only randomness; the global generator is left as it was.
+Samples are weighted by age (half-life) and horizons by setting.
+In: scaled samples and a network's outputs. Out: losses per horizon. Never: a target that is not known.
 """
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ml.attention.execution import COMPILE, PRECISIONS
 from ml.attention.network import AttentionNetwork
 from ml.attention.tails import negative_log_likelihood
 
-Progress = Callable[[int, Mapping[str, float]], None]
-"""progress(epoch, metrics)"""
 Outputs = tuple[Tensor, Tensor, Tensor]
 """A network's residual (B, H), quantile offsets (B, H, Q) and tails (B, H, 4)."""
 
@@ -49,8 +46,31 @@ class TrainingConfig:
     horizon_weights: tuple[float, ...] = (1.0, 1.0, 1.0)  # of horizons 1, 5 and 22
     half_life_days: float = 730.0  # a sample this old counts half
     averaging_decay: float = 0.98  # a step, of the averaged weights that are kept; 0 = no averaging
+    precision: str = "auto"  # of the training step: float32, bfloat16; auto = bfloat16 on CUDA
+    compile: str = "auto"  # torch.compile of the training step; auto = on CUDA, where it is long
+    resident_share: float = 0.5  # of the device's free memory that samples may take; else streamed
+    warm_start: bool = False  # start from the networks of the version before, where there is one
+    warm_share: float = 0.3  # of `epochs` and `min_steps` that a warm start takes
+    warm_rate: float = 0.3  # of `learning_rate` that a warm start takes
+
+    def warmed(self) -> TrainingConfig:
+        """The same, for a network that starts from an earlier version's weights."""
+        return replace(
+            self,
+            epochs=math.ceil(self.warm_share * self.epochs),
+            min_steps=math.ceil(self.warm_share * self.min_steps),
+            learning_rate=self.warm_rate * self.learning_rate,
+        )
 
     def __post_init__(self) -> None:
+        for name, known in (("precision", PRECISIONS), ("compile", COMPILE)):
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"{name} {getattr(self, name)!r}: expected one of {', '.join(known)}"
+                )
+        for name in ("resident_share", "warm_share", "warm_rate"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"{name} {getattr(self, name)}: expected a share in (0, 1]")
         for name in (
             "batch_size",
             "epochs",
@@ -90,14 +110,33 @@ class Samples:
     def __len__(self) -> int:
         return int(self.mask.shape[0])
 
-    def take(self, index: Tensor) -> Samples:
+    def take(self, index: Tensor | slice) -> Samples:
+        return self.map(lambda tensor: tensor[index])
+
+    def to(self, device: torch.device) -> Samples:
+        """On that device; from pinned memory without waiting."""
+        return self.map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin(self) -> Samples:
+        """In page-locked memory of the host, from where a GPU copies without waiting."""
+        return self.map(lambda tensor: tensor.pin_memory())
+
+    def map(self, action: Callable[[Tensor], Tensor]) -> Samples:
+        """Every tensor through `action`."""
         return Samples(
-            {group: values[index] for group, values in self.inputs.items()},
-            self.mask[index],
-            self.anchor[index],
-            self.target[index],
-            self.weight[index],
+            {group: action(values) for group, values in self.inputs.items()},
+            action(self.mask),
+            action(self.anchor),
+            action(self.target),
+            action(self.weight),
         )
+
+    def tensors(self) -> list[Tensor]:
+        return [*self.inputs.values(), self.mask, self.anchor, self.target, self.weight]
+
+    def bytes(self) -> int:
+        """Memory that the tensors take."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors())
 
 
 @dataclass(frozen=True)
@@ -114,6 +153,10 @@ class Loss:
 
     def by_horizon(self, config: TrainingConfig) -> Tensor:
         return self.qlike + config.pinball_weight * self.pinball + config.tail_weight * self.tail
+
+    def scaled(self, share: Tensor | float) -> Loss:
+        """The part of a mean over more samples: times their share (H,) of the weight."""
+        return Loss(*(getattr(self, item.name) * share for item in fields(self)))
 
     def no_worse_than(self, other: Loss, config: TrainingConfig) -> Loss:
         """This loss on horizons where it is the lower one, `other` elsewhere."""
@@ -147,153 +190,37 @@ def loss_of(
 
 
 def predict(network: AttentionNetwork, samples: Samples, batch_size: int = 1024) -> Outputs:
-    """Residuals (S, H), quantile offsets (S, H, Q) and tails (S, H, 4), in evaluation mode and without gradients."""
+    """Residuals (S, H), quantile offsets (S, H, Q) and tails (S, H, 4), in evaluation mode, float32 and without gradients."""
     network.eval()
+    device = device_of(network)
     parts = []
+    start = 0
     with torch.no_grad():
-        for start in range(0, len(samples), batch_size):
-            part = slice(start, start + batch_size)
-            inputs = {group: values[part] for group, values in samples.inputs.items()}
-            parts.append(network(inputs, samples.mask[part]))
+        while start < len(samples):
+            batch = samples.take(slice(start, start + batch_size))
+            try:
+                batch = batch.to(device)
+                parts.append(network(batch.inputs, batch.mask))
+            except torch.OutOfMemoryError:
+                if batch_size == 1:
+                    raise
+                batch_size //= 2
+            else:
+                start += batch_size
     residual, offsets, tails = (torch.cat(part) for part in zip(*parts, strict=True))
     return residual, offsets, tails
 
 
-def train(
-    network: AttentionNetwork,
-    training: Samples,
-    validation: Samples,
-    levels: Tensor,
-    context_tokens: slice,
-    config: TrainingConfig,
-    seed: int,
-    progress: Progress | None = None,
-) -> list[dict[str, float]]:
-    """Train in place and leave the network at its best validation epoch; returns one record per epoch.
-
-    levels (Q,): quantile levels. context_tokens: where tokens that may be dropped stand in the token order.
-    The best epoch has the least `selection_loss`: the validation loss where no horizon counts worse than it began, since
-    a horizon that the network harms will be given the anchor.
-    """
-    device = training.mask.device
-    optimiser = _optimiser(network, config)
-    per_epoch = -(-len(training) // config.batch_size)
-    epochs = max(config.epochs, -(-config.min_steps // per_epoch))
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: _learning_rate(step, per_epoch, per_epoch * epochs)
-    )
-    averaged = copy.deepcopy(network)
-    shuffle = torch.Generator().manual_seed(seed)
-    drop = torch.Generator().manual_seed(seed + 1)
-    history: list[dict[str, float]] = []
-    start = _validation_loss(averaged, validation, levels)
-
-    def record(epoch: int, training_loss: float) -> float:
-        loss = _validation_loss(averaged, validation, levels)
-        metrics = {
-            "training_loss": training_loss,
-            "validation_loss": float(loss.total(config)),
-            "selection_loss": float(loss.no_worse_than(start, config).total(config)),
-            **{f"validation_qlike_{k}": float(value) for k, value in enumerate(loss.qlike)},
-        }
-        if not math.isfinite(metrics["validation_loss"]):
-            raise FloatingPointError(
-                f"validation loss {metrics['validation_loss']} in epoch {epoch}:"
-                f" lower learning_rate {config.learning_rate}"
-            )
-        history.append({"epoch": float(epoch), **metrics})
-        if progress is not None:
-            progress(epoch, metrics)
-        return metrics["selection_loss"]
-
-    best = record(0, float(_validation_loss(network, training, levels).total(config)))
-    best_epoch, best_weights = 0, _copy_of(averaged)
-    steps = 0
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed + 2)  # the network's own dropout
-        for epoch in range(1, epochs + 1):
-            network.train()
-            total = 0.0
-            for index in torch.randperm(len(training), generator=shuffle).split(config.batch_size):  # type: ignore[no-untyped-call]
-                batch = training.take(index.to(device))
-                mask = _drop_tokens(batch.mask, context_tokens, config.modality_dropout, drop)
-                outputs: Outputs = network(batch.inputs, mask)
-                loss = loss_of(*outputs, batch, levels).total(config)
-                loss = loss + config.gate_penalty * network.gate_penalty()
-                optimiser.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
-                torch.nn.utils.clip_grad_norm_(network.parameters(), config.gradient_clip)
-                optimiser.step()
-                schedule.step()
-                steps += 1
-                _average_into(averaged, network, min(config.averaging_decay, steps / (steps + 10)))
-                total += float(loss.detach()) * len(index)
-            current = record(epoch, total / len(training))
-            if current < best:
-                best, best_epoch, best_weights = current, epoch, _copy_of(averaged)
-            elif epoch - best_epoch >= config.patience and steps >= config.min_steps:
-                break
-    network.load_state_dict(best_weights)
-    network.eval()
-    return history
+def in_float32(outputs: Outputs) -> Outputs:
+    """Autocast leaves outputs in bfloat16, in which no loss is taken."""
+    return cast(Outputs, tuple(output.float() for output in outputs))
 
 
-def _validation_loss(network: AttentionNetwork, samples: Samples, levels: Tensor) -> Loss:
+def device_of(network: nn.Module) -> torch.device:
+    """Where the network's parameters are."""
+    return next(network.parameters()).device
+
+
+def loss_over(network: AttentionNetwork, samples: Samples, levels: Tensor) -> Loss:
+    """The loss of all samples, in evaluation mode."""
     return loss_of(*predict(network, samples), samples, levels)
-
-
-def _optimiser(network: AttentionNetwork, config: TrainingConfig) -> torch.optim.Optimizer:
-    """AdamW; biases and norms are not decayed."""
-    matrices = [p for p in network.parameters() if p.dim() > 1]
-    others = [p for p in network.parameters() if p.dim() <= 1]
-    groups = [
-        {"params": matrices, "weight_decay": config.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate)
-
-
-def _average_into(averaged: AttentionNetwork, network: AttentionNetwork, decay: float) -> None:
-    """averaged = decay * averaged + (1 - decay) * network; the decay starts low, so the start is forgotten soon."""
-    with torch.no_grad():
-        for mean, current in zip(averaged.parameters(), network.parameters(), strict=True):
-            mean.lerp_(current, 1 - decay)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Torch on one CPU thread, then as before.
-
-    Sums are then added in the same order on any number of cores, so that the artefact hash is the same; matrices of this
-    size gain nothing from a second thread, and lose much when another process wants it.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _copy_of(network: torch.nn.Module) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in network.state_dict().items()}
-
-
-def _learning_rate(step: int, warmup: int, total: int) -> float:
-    """Share of the peak: linear over `warmup` steps, then half a cosine to 0 at `total`."""
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
-
-
-def _drop_tokens(mask: Tensor, tokens: slice, share: float, generator: torch.Generator) -> Tensor:
-    """A copy of the mask in which each of those tokens is gone with that chance."""
-    if share == 0:
-        return mask
-    mask = mask.clone()
-    part = mask[:, tokens]
-    keep = (
-        torch.rand(part.shape, generator=generator) >= share
-    )  # drawn on the CPU: the same on every device
-    mask[:, tokens] = part & keep.to(mask.device)
-    return mask

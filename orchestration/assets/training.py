@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -19,8 +20,9 @@ from ml.models import MODELS, model_class
 from ml.models import names as model_names
 from ml.snapshot import write_snapshot
 from orchestration.assets.common import GPU_POOL, key_of, output_options, result
+from orchestration.curves import curves_json, curves_markdown
 from orchestration.gates import SUITES, require_open_gates
-from orchestration.panels import read_features
+from orchestration.panels import FeatureFrames, read_features
 from orchestration.partitions import day_range
 from orchestration.platform import Platform
 from orchestration.settings import Settings
@@ -51,6 +53,9 @@ def fit_config(settings: Settings, model: str) -> dict[str, Any]:
     config: dict[str, Any] = {"window_days": settings.train_window_days}
     if model == "attention":
         config["epochs"] = settings.attention_epochs
+        config |= settings.attention_config
+        if settings.attention_warm_start:
+            config["warm_start"] = True
     return config
 
 
@@ -83,6 +88,38 @@ def fits_due(
     return due
 
 
+def with_warm_starts(
+    connection: duckdb.DuckDBPyConnection, settings: Settings, due: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """The fits, each one whose config says ``warm_start`` with the newest earlier version of the same model and config to start from.
+
+    That version is in the registry or due in the same run; a fit without one starts cold, as the first of its kind.
+    """
+    found = []
+    for fit in due:
+        earlier: dict[str, dict[str, Any]] = {}
+        if fit["config"].get("warm_start"):
+            same = json.dumps(fit["config"], sort_keys=True)
+            rows = connection.execute(
+                "SELECT trained_as_of, artifact_uri, artifact_hash, config FROM models.registry "
+                "WHERE model = ? AND trained_as_of < ? ORDER BY created_at, model_version DESC",
+                [fit["model"], fit["trained_as_of"]],
+            ).fetchall()
+            for trained, uri, artifact_hash, config in rows:
+                if json.dumps(json.loads(config), sort_keys=True) == same:
+                    earlier[trained.isoformat()] = {
+                        "trained_as_of": trained.isoformat(),
+                        "uri": str(settings.artifacts_dir / uri),
+                        "artifact_hash": artifact_hash,
+                    }
+            for other in due:
+                of_its_kind = (other["model"], other["config"]) == (fit["model"], fit["config"])
+                if of_its_kind and other["trained_as_of"] < fit["trained_as_of"]:
+                    earlier[other["trained_as_of"]] = {"trained_as_of": other["trained_as_of"]}
+        found.append({**fit, "warm_from": earlier[max(earlier)]} if earlier else fit)
+    return found
+
+
 @dg.asset(
     **output_options(
         "models.registry",
@@ -104,6 +141,7 @@ def registry(
         due = fits_due(
             connection, settings, served, platform.source.first_day(), force=config.force
         )
+        due = with_warm_starts(connection, settings, due)
         if not due:
             count = connection.execute("SELECT count(*) FROM models.registry").fetchone()
             context.log.info("every model version that is due exists: nothing to train")
@@ -118,7 +156,7 @@ def registry(
             history,
             hourly=any(MODELS[fit["model"]].reads_hourly for fit in due),
         )
-    folder, snapshot_hash = _write_snapshot(settings, frames)
+    folder, snapshot_hash = write_training_snapshot(settings, frames)
     spec = {
         "snapshot": str(folder),
         "output": str(settings.artifacts_dir / "models"),
@@ -161,11 +199,24 @@ def registry(
         snapshot=snapshot_hash,
         device=", ".join(sorted({str(item["device"]) for item in fitted})),
         newest_training_day=newest.isoformat(),
+        **_curves(fitted),
         gates=f"{len(SUITES)} suites: {', '.join(sorted(set(verdicts.values())))}",
     )
 
 
-def _write_snapshot(settings: Settings, frames: Any) -> tuple[Any, str]:
+def _curves(fitted: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Learning curves for the UI; nothing where no network was trained."""
+    table = curves_markdown(fitted)
+    if not table:
+        return {}
+    return {
+        "learning curves": dg.MetadataValue.md(table),
+        "learning curves, points": dg.MetadataValue.json(curves_json(fitted)),
+    }
+
+
+def write_training_snapshot(settings: Settings, frames: FeatureFrames) -> tuple[Path, str]:
+    """What a worker reads, under its content hash: (folder, hash)."""
     from ml.snapshot import content_hash
 
     tables = (frames.daily, frames.realized, frames.hourly)

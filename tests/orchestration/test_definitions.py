@@ -98,7 +98,18 @@ def test_jobs_and_schedules(repository):
     assert schedules["daily_at_decision_time"].cron_schedule == "30 0 * * *"
     assert schedules["weekly_retrain"].cron_schedule == "30 2 * * 1"
     assert all(schedule.execution_timezone == "UTC" for schedule in schedules.values())
-    assert {"daily", "retrain"} <= set(repository.job_names)
+    assert {"daily", "retrain", "study"} <= set(repository.job_names)
+
+
+def test_a_study_is_started_by_hand_and_no_part_of_the_daily_job(repository):
+    steps = {
+        name: {node.name for node in repository.get_job(name).graph.nodes}
+        for name in ("daily", "study")
+    }
+    assert steps["study"] == {"models__studies"}
+    assert "models__registry" in steps["daily"]
+    assert "models__studies" not in steps["daily"]
+    assert not [s for s in repository.schedule_defs if s.job_name == "study"]
 
 
 def test_a_tick_asks_for_the_day_before_and_stops_where_the_source_ends(tmp_path):

@@ -58,15 +58,14 @@ def market() -> Panel:
 
 @pytest.fixture(scope="module")
 def model(market: Panel) -> AttentionModel:
-    """With heads for the context alone: beside the weeks, in a `macro` head, it is learnt half as well."""
     found = AttentionModel()
-    found.fit(market, TRAINED, {"head_scales": ["context", "daily", "context", "assets"]}, seed=7)
+    found.fit(market, TRAINED, {"anchor": "harx_cal"}, seed=7)  # this panel has no hours
     return found
 
 
 def test_the_planted_lead_lowers_the_loss_of_the_anchor(model: AttentionModel) -> None:
     found = model.state().meta["fit"]["validation"]["1"]
-    assert found["qlike_full_residual"] < 0.99 * found["qlike_anchor"]  # 0.967 to 0.984 by seed
+    assert found["qlike_full_residual"] < 0.99 * found["qlike_anchor"]
     assert found["shrinkage"] > 0.3
 
 
