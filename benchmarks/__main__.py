@@ -21,6 +21,7 @@ BENCHMARKS = {
     "skill": "forecast skill on real data: QLIKE walked forward, against HARX-cal, with DM and MCS",
     "garch": "GARCH-t and GJR-t fits against arch, cold and walk-forward, at equal likelihood",
     "attention": "time and memory of every attention kernel by sequence length, exponents, distance from softmax",
+    "latency": "one attention forecast from arrays to quantiles, and one token's update: p50 and p99",
     "training": "samples per second of training against neuralforecast and pytorch-forecasting, equal size",
     "ingest": "years of 5-minute bars into the warehouse, killed on the way, against paged fetch_ohlcv",
 }

@@ -434,12 +434,15 @@ def _settings() -> Any:
 def _run(
     settings: Any, job: str, first: date, last: date, run_config: dict[str, Any] | None = None
 ) -> None:
-    from orchestration.runs import run_job
+    from orchestration.runs import run_days, run_job
 
     if settings.source == "live" and job == "daily":
         _ingest(settings)  # the run finds little left to read; here there are bars to watch
 
-    _guard(lambda: run_job(settings, job, first, last, console, run_config=run_config))
+    if job == "daily":
+        _guard(lambda: run_days(settings, first, last, console))
+    else:
+        _guard(lambda: run_job(settings, job, first, last, console, run_config=run_config))
 
 
 def _ingest(settings: Any, tables: Sequence[str] | None = None) -> None:
@@ -534,10 +537,12 @@ def _cell(value: Any) -> str:
 
 
 def _show_forecasts(settings: Any, as_of: date) -> None:
-    def rows() -> tuple[str, list[tuple[Any, ...]]]:
+    def rows() -> tuple[str, str, list[tuple[Any, ...]]]:
+        from orchestration.champion import champion_on
         from orchestration.warehouse import read_published
 
         with read_published(settings) as connection:
+            champion = champion_on(connection, as_of).model
             found = connection.execute(
                 """
                 SELECT f.asset, f.horizon, f.volatility, f.q10, f.q90, r.var_975, r.uncertainty, r.advised_leverage, f.source
@@ -546,12 +551,12 @@ def _show_forecasts(settings: Any, as_of: date) -> None:
                 QUALIFY row_number() OVER (PARTITION BY f.asset, f.horizon ORDER BY f.created_at DESC) = 1
                 ORDER BY f.asset, f.horizon
                 """,
-                [as_of, settings.champion],
+                [as_of, champion],
             ).fetchall()
-        return (found[0][-1] if found else settings.source), found
+        return (found[0][-1] if found else settings.source), champion, found
 
-    source, found = _guard(rows)
-    title = f"{'SIMULATED MARKET: ' if source == 'simulated' else ''}volatility forecasts of {settings.champion}, as of {as_of} (annualised)"
+    source, champion, found = _guard(rows)
+    title = f"{'SIMULATED MARKET: ' if source == 'simulated' else ''}volatility forecasts of {champion}, as of {as_of} (annualised)"
     table = Table(title=title, title_justify="left")
     names = ("coin", "days", "volatility", "10 %", "90 %", "VaR 97.5 %", "uncertainty", "leverage")
     for name in names:

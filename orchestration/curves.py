@@ -15,13 +15,16 @@ MOST_EPOCHS = 60
 """Points of a curve in the JSON; a longer one is thinned, its first and last epoch kept."""
 BARS = "▁▂▃▄▅▆▇█"
 HEADER = (
-    "| model | trained as of | network | epochs | best | loss of the anchor | best loss | validation loss |\n"
+    "| model | trained as of | network | epochs | best | loss of the anchor | best selection loss | validation loss |\n"
     "|---|---|---|---|---|---|---|---|"
 )
 
 
 def curves_markdown(results: Sequence[Mapping[str, Any]]) -> str:
-    """One row per trained network, newest training days first; '' where none was trained."""
+    """One row per trained network, newest training days first; '' where none was trained.
+
+    The best epoch has the least selection loss: the validation loss with the anchor's on horizons that the network harms.
+    """
     rows = [_row(*item) for item in _curves(results)]
     if not rows:
         return ""
@@ -80,7 +83,7 @@ def _row(item: Mapping[str, Any], network: int, curve: Sequence[Mapping[str, flo
         len(curve) - 1,
         int(best["epoch"]),
         f"{curve[0]['validation_loss']:.4f}",
-        f"{best['validation_loss']:.4f}",
+        f"{best['selection_loss']:.4f}",
         sparkline([point["validation_loss"] for point in _thinned(curve)]),
     )
     return "| " + " | ".join(str(cell) for cell in cells) + " |"

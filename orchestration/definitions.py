@@ -1,4 +1,4 @@
-"""The one merge point: every asset, gate, job and schedule, and the resource that they share.
+"""The one merge point: every asset, gate, job, schedule and sensor, and the resource that they share.
 
 In: the environment. Out: ``defs``, which `dagster dev -w workspace.yaml` and `volcast` load.
 """
@@ -12,12 +12,14 @@ from orchestration.assets.explanations import EXPLANATION_ASSETS
 from orchestration.assets.features import dbt_features
 from orchestration.assets.forecasts import risk, volatility
 from orchestration.assets.ingest import INGEST_ASSETS
+from orchestration.assets.learning import learning
 from orchestration.assets.publish import published_snapshot, report
 from orchestration.assets.study import studies
 from orchestration.assets.training import registry
 from orchestration.checks import GATES
 from orchestration.platform import Platform
 from orchestration.schedules import CAPTURE_JOB, DAILY_JOB, RETRAIN_JOB, SCHEDULES, STUDY_JOB
+from orchestration.sensors import SENSORS
 from orchestration.settings import Settings
 
 ASSETS = [
@@ -29,6 +31,7 @@ ASSETS = [
     risk,
     *EXPLANATION_ASSETS,
     *EVALUATION_ASSETS,
+    learning,
     published_snapshot,
     report,
 ]
@@ -38,6 +41,7 @@ defs = dg.Definitions(
     asset_checks=GATES,
     jobs=[DAILY_JOB, RETRAIN_JOB, STUDY_JOB, CAPTURE_JOB],
     schedules=SCHEDULES,
+    sensors=SENSORS,
     resources={"platform": Platform(Settings.from_env())},
     executor=dg.in_process_executor,
 )

@@ -11,7 +11,7 @@ import shutil
 import threading
 import uuid
 from collections.abc import Mapping
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,32 @@ def run_job(
         if not result.success:
             raise RunFailed(_reasons(instance, run_id))
     return run_id
+
+
+def run_days(settings: Settings, first: date, last: date, console: Console) -> None:
+    """The daily job for first .. last, and once more for the days after each retrain that drift asked for in between.
+
+    A daily run decides on the evening of a Sunday and the next one trains; a range of days is forecast whole, so what follows
+    such a Sunday is forecast anew.
+    """
+    run_job(settings, "daily", first, last, console)
+    while (decided := _open_retrain(settings, first, last)) is not None:
+        first = decided + timedelta(days=1)
+        console.print(
+            f"drift on {decided}: training again, and forecasting {first} to {last} anew",
+            soft_wrap=True,
+        )
+        run_job(settings, "daily", first, last, console)
+
+
+def _open_retrain(settings: Settings, first: date, last: date) -> date | None:
+    """The first day of first .. last-1 whose retrain has no version yet."""
+    from orchestration.decisions import open_retrains
+    from orchestration.warehouse import Warehouse
+
+    with Warehouse(settings).read() as connection:
+        days = open_retrains(connection, settings)
+    return next((day for day in days if first <= day < last), None)
 
 
 def check_days(first: date, last: date) -> None:

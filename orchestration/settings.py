@@ -26,6 +26,9 @@ DEFAULT_MODELS = (
     "garch_t", "gjr_t", "egarch_t", "attention",
 )  # fmt: skip
 
+AUTO = "auto"
+STARTING_CHAMPION = "harx_cal"
+
 
 class SettingsError(ValueError):
     """A setting has a value that cannot be used; the message names the variable."""
@@ -108,7 +111,11 @@ class Settings(BaseModel):
         description="models to train and forecast with, comma separated; `volcast models` lists all",
     )
     champion: str = Field(
-        "harx_cal", description="model whose forecasts the report and the risk advice lead with"
+        "auto",
+        description="model whose forecasts the report and the risk advice lead with: a name, or auto by monthly decision (docs/learning.md)",
+    )
+    retrain_on_drift: bool = Field(
+        True, description="whether drift brings a model's next fit forward; else it is only noted"
     )
     refit_weeks: int = Field(1, ge=1, description="weeks between refits of the HAR family")
     garch_refit_weeks: int = Field(1, ge=1, description="weeks between refits of the GARCH family")
@@ -261,9 +268,9 @@ class Settings(BaseModel):
     def _consistent(self) -> Settings:
         if self.source == "archive" and self.archive is None:
             raise ValueError("VOLCAST_SOURCE=archive needs VOLCAST_ARCHIVE=<folder of the archive>")
-        if self.champion not in self.models:
+        if self.champion != AUTO and self.champion not in self.models:
             raise ValueError(
-                f"champion {self.champion!r}: expected one of VOLCAST_MODELS={','.join(self.models)}"
+                f"champion {self.champion!r}: expected auto or one of VOLCAST_MODELS={','.join(self.models)}"
             )
         if self.warehouse:
             raise ValueError(
@@ -316,6 +323,18 @@ class Settings(BaseModel):
     @property
     def dbt_target_dir(self) -> Path:
         return self.home / "dbt"
+
+    # -- the champion ----------------------------------------------------------------------------------------------
+
+    @property
+    def pinned_champion(self) -> str | None:
+        """The champion by setting; None where decisions choose it."""
+        return None if self.champion == AUTO else self.champion
+
+    @property
+    def starting_champion(self) -> str:
+        """Who leads until the first promotion: HARX-cal, or the first of the models where it is not among them."""
+        return STARTING_CHAMPION if STARTING_CHAMPION in self.models else self.models[0]
 
     # -- time ------------------------------------------------------------------------------------------------------
 

@@ -6,10 +6,13 @@ In: settings. Out: rich tables. Reads the live warehouse under a shared lock; wh
 from __future__ import annotations
 
 import fcntl
+from datetime import date
 
+import duckdb
 from rich.markup import escape
 from rich.table import Table
 
+from orchestration.champion import champion_on
 from orchestration.settings import Settings
 from orchestration.sources.schema import TABLES
 from orchestration.warehouse import Warehouse, get_state
@@ -33,6 +36,7 @@ def status_tables(settings: Settings) -> list[Table]:
             "newest forecast",
             f"{newest[0]} ({newest[1]} rows)" if newest and newest[0] else "none yet",
         )
+        home.add_row("champion", _champion(connection))
         home.add_row(
             "published",
             str(settings.published_path) if settings.published_path.exists() else "not yet",
@@ -107,6 +111,16 @@ def status_tables(settings: Settings) -> list[Table]:
         ).fetchall():
             gates.add_row(*(str(value) for value in row))
     return [home, raw, *([stale] if stale.row_count else []), models, gates]
+
+
+def _champion(connection: duckdb.DuckDBPyConnection) -> str:
+    """Who leads the next day, since when and why."""
+    try:
+        champion = champion_on(connection, date.max)
+    except LookupError:
+        return "none yet"
+    since = f" since {champion.since}" if champion.since else ""
+    return escape(f"{champion.model}{since}: {champion.reason}")
 
 
 def _is_locked(settings: Settings) -> bool:

@@ -372,6 +372,73 @@ TESTS = OutputTable(
     },
 )
 
+DECISIONS = OutputTable(
+    "models.decisions",
+    "Every decision of the learning loop, with its reason: who leads, and which model is trained again. Made of as_of D, it holds from D+1 on.",
+    ("as_of", "kind", "model", "horizon"),
+    {
+        **_SOURCE,
+        "as_of": ("DATE", "decision day: what was known at its decision time decided"),
+        "kind": (
+            "VARCHAR",
+            "promote, keep (the champion), refuse (a challenger); retrain, drift (without a retrain), steady",
+        ),
+        "model": _FORECAST_KEY["model"],
+        "horizon": ("INTEGER", "days h of the figures that decided; 0: all horizons"),
+        "model_version": ("VARCHAR", "version that served the day; null where none did"),
+        "statistic": ("DOUBLE", "figure that decided; the reason says which"),
+        "threshold": ("DOUBLE", "what it was held against"),
+        "reason": ("VARCHAR", "why, with the figures"),
+        "evidence_from": ("DATE", "first as_of of the evidence"),
+        "evidence_to": ("DATE", "last as_of of the evidence"),
+        **_RUN,
+    },
+)
+
+DRIFT = OutputTable(
+    "models.drift",
+    "Drift of features, errors and attention of each model, every Sunday: what was measured, and against what.",
+    ("as_of", "model", "kind", "measure", "subject"),
+    {
+        **_SOURCE,
+        "as_of": ("DATE", "decision day"),
+        "model": _FORECAST_KEY["model"],
+        "model_version": ("VARCHAR", "version that served the day"),
+        "kind": ("VARCHAR", "features, errors or attention"),
+        "measure": (
+            "VARCHAR",
+            "kolmogorov_smirnov, psi, page_hinkley, log_bias or jensen_shannon",
+        ),
+        "subject": ("VARCHAR", "feature, or what the series is"),
+        "statistic": ("DOUBLE", "the measure; null where it is not judged"),
+        "threshold": ("DOUBLE", "above it the verdict is drift"),
+        "verdict": ("VARCHAR", "drift, steady or not judged"),
+        "reason": ("VARCHAR", "the figures, or what is missing"),
+        "reference_from": ("DATE", "first day of what it is held against"),
+        "reference_to": ("DATE", "last day of it"),
+        "reference_days": ("INTEGER", "days with values"),
+        "monitored_from": ("DATE", "first of the newest days"),
+        "monitored_to": ("DATE", "last of them"),
+        "monitored_days": ("INTEGER", "days with values"),
+        **_RUN,
+    },
+)
+
+ATTENTION_PROFILES = OutputTable(
+    "models.attention_profiles",
+    "Mean attention by token group on the last days of each version's training window: what drift of attention is held against.",
+    ("model", "model_version", "as_of", "scale", "modality"),
+    {
+        **_SOURCE,
+        "model": _FORECAST_KEY["model"],
+        "model_version": _FORECAST_KEY["model_version"],
+        "as_of": _FORECAST_KEY["as_of"],
+        "scale": ATTENTION_WEIGHTS.columns["scale"],
+        "modality": ATTENTION_WEIGHTS.columns["modality"],
+        "share": ("DOUBLE", "share of attention, mean over coins, layers and heads"),
+    },
+)
+
 _EVALUATION = {"evaluation_id": ("VARCHAR", "hash of models, days, settings, code and data")}
 
 EVALUATIONS = OutputTable(
@@ -544,6 +611,9 @@ OUTPUT_TABLES: dict[str, OutputTable] = {
         SCORES,
         LEADERBOARD,
         TESTS,
+        DECISIONS,
+        DRIFT,
+        ATTENTION_PROFILES,
         EVALUATIONS,
         WALK_SCORES,
         WALK_LEADERBOARD,

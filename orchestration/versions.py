@@ -5,6 +5,7 @@ In: the registry and a range of days. Out: blocks of days that share a version, 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -13,6 +14,25 @@ import duckdb
 from ml import artifacts, models
 from ml.model import VolatilityModel
 from orchestration.settings import Settings
+
+Retrains = Mapping[str, Sequence[date]]
+"""Days on which drift had a model trained again, beside its grid; by model, in order."""
+
+
+def read_retrains(connection: duckdb.DuckDBPyConnection) -> Retrains:
+    """The retrains decided so far."""
+    found: dict[str, list[date]] = {}
+    for model, day in connection.execute(
+        "SELECT model, as_of FROM models.decisions WHERE kind = 'retrain' ORDER BY model, as_of"
+    ).fetchall():
+        found.setdefault(str(model), []).append(day)
+    return found
+
+
+def trained_on(settings: Settings, retrains: Retrains, model: str, as_of: date) -> date:
+    """The training day of the version that serves ``as_of``: of the grid, or of a retrain decided since, strictly before it."""
+    grid = settings.trained_as_of(model, as_of)
+    return max([grid, *(day for day in retrains.get(model, ()) if day < as_of)])
 
 
 @dataclass(frozen=True)
@@ -58,12 +78,13 @@ def served_days(
             [first, last],
         )
         done = {(str(model), str(version), day) for model, version, day in found.fetchall()}
+    retrains = read_retrains(connection)
     blocks: list[ServedDays] = []
     for model in settings.models:
         by_version: dict[tuple[str, str, str], list[date]] = {}
         for step in range((last - first).days + 1):
             day = first + timedelta(days=step)
-            version = newest.get((model, settings.trained_as_of(model, day)))
+            version = newest.get((model, trained_on(settings, retrains, model, day)))
             if version is not None and (model, version[0], day) not in done:
                 by_version.setdefault(version, []).append(day)
         blocks += [ServedDays(model, *version, tuple(days)) for version, days in by_version.items()]

@@ -209,7 +209,7 @@ class _Training:
             value = loss.scaled(share).total(self.config)
             value.backward()  # type: ignore[no-untyped-call]
             total += value.detach()
-        if self.config.gate_penalty:
+        if self.config.gate_penalty and self.network.config.modality_gates:
             penalty = self.config.gate_penalty * self.network.gate_penalty()
             penalty.backward()  # type: ignore[no-untyped-call]
             total += penalty.detach()

@@ -8,6 +8,8 @@ in [0, 1] is chosen on a validation block and is 0 where the network did not hel
 modality is missing that the coin usually has, the quantiles move away from their median by the factor that the validation block
 asked for (widening.py).
 
+`forecast` runs the exported graph (export.py, runtime.py); maps and attributions run the eager network, in double precision.
+
 In: a `Panel`. Out: `Forecasts` with its own quantiles, `AttentionMaps`, `ModelState`.
 Never: a row after the as_of day, a forecast without its anchor, or a number that belongs to one coin
 outside the anchor: a coin that training never saw is forecast wherever the anchor gives a forecast for it.
@@ -17,7 +19,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, ClassVar, Self
 
@@ -30,12 +32,15 @@ from ml.attention.anchor import Anchor, anchor_class, gives_anchor
 from ml.attention.checkpoints import Checkpoints
 from ml.attention.config import AttentionConfig
 from ml.attention.execution import deterministic, one_thread
+from ml.attention.export import arrays, export_graph, graph_refusal
 from ml.attention.fitting import Earlier, Fitted, assemble, empty_network, fit
 from ml.attention.loop import Progress
 from ml.attention.maps import AttentionMaps, context_ages, token_providers, token_table
 from ml.attention.network import ResidualForecaster
+from ml.attention.runtime import FORMAT, GraphRunner, InferenceGraph
 from ml.attention.scaling import Scaler, encode
 from ml.attention.selection import Selection
+from ml.attention.streaming import StreamingForecaster
 from ml.attention.tokens import (
     MAX_LOOKBACK_DAYS,
     PRICE_GROUPS,
@@ -53,6 +58,8 @@ from ml.panel import Panel
 FloatArray = NDArray[np.float64]
 ANCHOR = "anchor."
 log = logging.getLogger(__name__)
+CHECKED_DAYS, CHECKED_FORECASTS = 66, 64
+"""A graph is checked on the newest forecasts of these last days of the training panel, so many at most."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,7 @@ class _Fit:
     forecaster: ResidualForecaster
     calibrated: NDArray[np.bool_]  # (N, H) of the fitted coins
     widening: Widening
+    graph: InferenceGraph | None  # None: forecasts run eagerly, `meta['inference']` says why
     meta: dict[str, Any]
 
 
@@ -91,6 +99,7 @@ class AttentionModel:
         self.device = "cpu"
         self._fitted: _Fit | None = None
         self._told: set[str] = set()
+        self._runner: GraphRunner | None = None
 
     def fit(
         self,
@@ -106,6 +115,7 @@ class AttentionModel:
 
         checkpoints: where the training is kept, and what a killed fit goes on from with the same result. earlier: the state of an earlier
         version of the same config, to start from where the config says `warm_start`; ValueError for any other.
+        Raises ExportError where the exported graph does not reproduce the network (ml/attention/export.py).
         """
         settings = AttentionConfig.from_mapping(config)
         lookback = _lookback_days(settings)
@@ -124,8 +134,27 @@ class AttentionModel:
             forecaster=found.forecaster,
             calibrated=found.selection.calibrated,
             widening=found.widening,
+            graph=None,
             meta=self._meta(known, first, settings, seed, anchor, found),
         )
+        self._runner = None
+        with one_thread():
+            self._export(known)
+
+    def _export(self, known: Panel) -> None:
+        """Add the graph, checked on the newest forecasts of the training panel, to what was fitted."""
+        fitted = self._fit()
+        refusal = graph_refusal(fitted.config.network.kernel)
+        graph = None
+        if refusal is None:
+            examples = self.encode(known, known.days[-CHECKED_DAYS:].tolist())
+            examples = examples.rows(max(0, len(examples) - CHECKED_FORECASTS), len(examples))
+            if len(examples):
+                graph = export_graph(fitted.forecaster, examples)
+            else:
+                refusal = f"the last {CHECKED_DAYS} days give no forecast to check a graph on"
+        inference = {"runtime": FORMAT} if graph else {"runtime": "eager", "reason": str(refusal)}
+        self._fitted = replace(fitted, graph=graph, meta=fitted.meta | {"inference": inference})
 
     def _meta(
         self,
@@ -165,13 +194,10 @@ class AttentionModel:
         log_variance = np.full(shape, np.nan)
         log_quantiles = np.full((*shape, len(QUANTILE_LEVELS)), np.nan)
         anchor, status = self._anchor(panel, as_of)
-        with torch.no_grad():
-            for position, column, batch in self._batches(panel, rows, anchor):
-                point, quantiles = self.forecaster(batch.inputs, batch.mask, batch.anchor)
-                log_variance[position, column] = point.cpu().numpy()
-                log_quantiles[position, column] = widen(
-                    quantiles.cpu().numpy(), self._widening(panel, batch)
-                )
+        for position, column, batch in self._batches(panel, rows, anchor):
+            point, quantiles = self._predict(batch)
+            log_variance[position, column] = point
+            log_quantiles[position, column] = widen(quantiles, self._widening(panel, batch))
         return Forecasts(
             model=self.name,
             days=panel.days[rows],
@@ -182,6 +208,19 @@ class AttentionModel:
             calibrated=self._calibrated(panel),
             status=status,
         )
+
+    def _predict(self, batch: TokenBatch) -> tuple[FloatArray, FloatArray]:
+        """Log variance (B, H) and log quantiles (B, H, Q) by the exported graph; eagerly, in double precision, where there is none.
+
+        Raises RuntimeMissingError where there is a graph and nothing to run it with.
+        """
+        graph = self._fit().graph
+        if graph is not None:
+            self._runner = self._runner or GraphRunner(graph)
+            return self._runner.run_all(*arrays(batch))
+        with torch.no_grad():
+            point, quantiles = self.forecaster(batch.inputs, batch.mask, batch.anchor)
+        return point.cpu().numpy(), quantiles.cpu().numpy()
 
     def attention(self, panel: Panel, as_of: Sequence[date]) -> AttentionMaps:
         """Exact weights of the forecast token for every forecast that is not refused."""
@@ -212,6 +251,29 @@ class AttentionModel:
             provider_names=provider_names,
             provider=provider,
         )
+
+    def streaming(self, panel: Panel, as_of: date, asset: str) -> StreamingForecaster:
+        """One coin's forecast as of a day, kept up to date as its tokens change, with the same widening of its quantiles.
+
+        Raises ValueError for a coin that the panel lacks or whose forecast is refused, and unless the model has one layer and
+        kernel 'linear'. The anchor stays that of the day.
+        """
+        if asset not in panel.assets:
+            raise ValueError(f"asset {asset!r}: expected one of {', '.join(panel.assets)}")
+        column = panel.assets.index(asset)
+        anchor, status = self._anchor(panel, [as_of])
+        if not np.isfinite(anchor[0, column]).all():
+            raise ValueError(f"{asset} has no forecast as of {as_of}: {status[0, column]}")
+        columns = np.array([column])
+        batch = self._encode(panel, panel.rows([as_of]), columns, anchor[0, columns])
+
+        def widening(mask: NDArray[np.bool_]) -> FloatArray:
+            own: FloatArray = self._widening(panel, batch.with_mask(torch.tensor(mask[None])))[0]
+            return own
+
+        inputs, mask, _ = arrays(batch)
+        tokens = {group: values[0] for group, values in inputs.items()}
+        return StreamingForecaster(self.forecaster, tokens, mask[0], anchor[0, column], widening)
 
     @property
     def horizons(self) -> tuple[int, ...]:
@@ -336,6 +398,7 @@ class AttentionModel:
         tensors["calibrated"] = fitted.calibrated.astype(np.uint8)
         tensors["widening"] = fitted.widening.factor
         tensors["usual_groups"] = fitted.widening.usual.astype(np.uint8)
+        tensors |= fitted.graph.tensors() if fitted.graph else {}
         return ModelState(tensors=tensors, meta=fitted.meta)
 
     @classmethod
@@ -380,6 +443,7 @@ class AttentionModel:
             forecaster=assemble(networks, tensors["base"], tensors["base_tails"], selection),
             calibrated=calibrated,
             widening=widening,
+            graph=InferenceGraph.from_tensors(tensors),
             meta=state.meta,
         )
         return model

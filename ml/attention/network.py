@@ -42,7 +42,7 @@ HEAD_SCALES: dict[str, tuple[str, ...]] = {
 """What a head may belong to, and the scales of the tokens that it attends to besides the forecast token."""
 GATED_SCALES = ("context", "asset")
 """Groups of these scales have a gate each where `modality_gates` is set."""
-GATE_START = 0.1
+GATE_START = 0.3
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from ml.model import fitted_lookback_days
 from ml.models import MODELS
 from orchestration.assets.common import key_of, output_options, result
 from orchestration.calibration import calibrated_forecasts
+from orchestration.champion import champion_on
 from orchestration.gates import require_open_gates
 from orchestration.panels import read_features
 from orchestration.partitions import day_range
@@ -90,7 +91,7 @@ def volatility(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Pla
         summary = connection.execute(
             "SELECT asset, horizon, round(100 * volatility, 1) AS volatility_percent, round(100 * q10, 1) AS low_80, "
             "round(100 * q90, 1) AS high_80 FROM forecasts.volatility WHERE as_of = ? AND model = ? ORDER BY ALL",
-            [last, settings.champion],
+            [last, champion_on(connection, last).model],
         ).df()
         total = connection.execute("SELECT count(*) FROM forecasts.volatility").fetchone()
         total_own = connection.execute("SELECT count(*) FROM forecasts.model_quantiles").fetchone()
@@ -135,7 +136,7 @@ def risk(
         latest = connection.execute(
             "SELECT avg(uncertainty), avg(advised_leverage), avg(var_975) FROM forecasts.risk "
             "WHERE as_of = ? AND model = ? AND horizon = 1",
-            [last, settings.champion],
+            [last, champion_on(connection, last).model],
         ).fetchone()
         total = connection.execute("SELECT count(*) FROM forecasts.risk").fetchone()
     uncertainty, leverage, var = latest if latest else (None, None, None)

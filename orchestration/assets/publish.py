@@ -43,6 +43,9 @@ REPORT = dg.AssetKey(["published", "report"])
             "evaluation.scores",
             "evaluation.leaderboard",
             "evaluation.tests",
+            "models.decisions",
+            "models.drift",
+            "models.attention_profiles",
         )
     ],
 )

@@ -82,6 +82,7 @@ def studies(
         rows = study_rows(trials, spec, frames.source, snapshot_hash, context.run.run_id)
         with warehouse.write() as connection:
             replace_rows(connection, "models.studies", rows, on=["study"])
+        warehouse.publish()  # no other step of this job does
     if crash is not None:
         raise dg.Failure(
             f"the study stopped after {len(trials)} trials: {crash}", allow_retries=False

@@ -20,13 +20,15 @@ from ml.models import MODELS, model_class
 from ml.models import names as model_names
 from ml.snapshot import write_snapshot
 from orchestration.assets.common import GPU_POOL, key_of, output_options, result
+from orchestration.champion import champion_on, is_noted, note_champion_setting, set_statuses
 from orchestration.curves import curves_json, curves_markdown
 from orchestration.gates import SUITES, require_open_gates
 from orchestration.panels import FeatureFrames, read_features
 from orchestration.partitions import day_range
 from orchestration.platform import Platform
 from orchestration.settings import Settings
-from orchestration.warehouse import bump_revision, replace_rows
+from orchestration.versions import read_retrains, trained_on
+from orchestration.warehouse import replace_rows
 from orchestration.workers import run_worker
 
 MOST_FEATURE_LAG_DAYS = 120
@@ -37,6 +39,17 @@ def history_days(fits: Iterable[tuple[str, Mapping[str, Any]]]) -> int:
     """Days before the training window that these fits, as (model, config), read."""
     own = [lookback_days(model_class(model), config) for model, config in fits]
     return max(MOST_FEATURE_LAG_DAYS, *own, 0)
+
+
+TABLES_BY_MODEL = (
+    "forecasts.volatility",
+    "forecasts.model_quantiles",
+    "forecasts.refusals",
+    "forecasts.attention_weights",
+    "forecasts.explanations",
+    "evaluation.scores",
+)
+"""What a day's rows of one model are deleted from when another version is to forecast the day."""
 
 
 class TrainingConfig(dg.Config):
@@ -67,7 +80,8 @@ def fits_due(
     *,
     force: bool = False,
 ) -> list[dict[str, Any]]:
-    """Fits that the forecasts of ``days`` need: one for each model and refit date, less those in the registry."""
+    """Fits that the forecasts of ``days`` need: one for each model and refit date, of the grid or decided by drift, less those
+    in the registry."""
     have: set[tuple[str, str, str]] = set()
     if not force:
         have = {
@@ -77,9 +91,10 @@ def fits_due(
             ).fetchall()
         }
     due = []
+    retrains = read_retrains(connection)
     for model in [name for name in model_names() if name in settings.models]:
         config = fit_config(settings, model)
-        for trained in sorted({settings.trained_as_of(model, day) for day in days}):
+        for trained in sorted({trained_on(settings, retrains, model, day) for day in days}):
             if (
                 trained > first_day
                 and (model, trained.isoformat(), json.dumps(config, sort_keys=True)) not in have
@@ -136,6 +151,11 @@ def registry(
     settings, warehouse = platform.settings, platform.warehouse
     days = [first + timedelta(days=step) for step in range((last - first).days + 1)]
     with warehouse.read() as connection:
+        noted = is_noted(connection, settings)
+    if not noted:
+        with warehouse.write() as connection:
+            note_champion_setting(connection, settings)
+    with warehouse.read() as connection:
         verdicts = require_open_gates(connection, days)
         served = [days[-1] + timedelta(days=1)] if config.for_next_day else days
         due = fits_due(
@@ -179,7 +199,8 @@ def registry(
         )
         with warehouse.write() as connection:
             replace_rows(connection, "models.registry", rows, on=["model", "model_version"])
-            _set_statuses(connection, settings.champion)
+            void_superseded(connection, fitted, first, last)
+            set_statuses(connection, champion_on(connection, date.max))
     failed = [item for item in results if item["status"].startswith("failed")]
     if failed:
         lines = "\n".join(
@@ -265,24 +286,28 @@ def _registry_rows(
     )
 
 
-def _set_statuses(connection: duckdb.DuckDBPyConnection, champion: str) -> None:
-    """The newest version of each model is live: the champion's is the champion, the others candidates; older ones are retired."""
-    connection.execute(
-        """
-        UPDATE models.registry AS r SET
-            status = CASE WHEN n.place > 1 THEN 'retired' WHEN r.model = $champion THEN 'champion' ELSE 'candidate' END,
-            status_reason = CASE WHEN n.place > 1 THEN 'a newer version serves the newest days'
-                WHEN r.model = $champion THEN 'VOLCAST_CHAMPION' ELSE 'published beside the champion' END
-        FROM (
-            SELECT model, model_version,
-                row_number() OVER (PARTITION BY model ORDER BY trained_as_of DESC, created_at DESC, model_version) AS place
-            FROM models.registry
-        ) AS n
-        WHERE r.model = n.model AND r.model_version = n.model_version
-        """,
-        {"champion": champion},
-    )
-    bump_revision(connection)
+def void_superseded(
+    connection: duckdb.DuckDBPyConnection,
+    fitted: Sequence[dict[str, Any]],
+    first: date,
+    last: date,
+) -> None:
+    """Delete the forecasts of first .. last that were made before drift called for one of ``fitted``.
+
+    They exist when a backfill reaches beyond the Sunday of the decision. The steps after this one make them anew, with the
+    version that a daily run would have used. A risk figure of any model depends on how far the models disagree.
+    """
+    retrains = read_retrains(connection)
+    for item in fitted:
+        model, day = str(item["model"]), date.fromisoformat(item["trained_as_of"])
+        if day not in retrains.get(model, ()):
+            continue
+        span = [max(first, day + timedelta(days=1)), last]
+        for table in TABLES_BY_MODEL:
+            connection.execute(
+                f"DELETE FROM {table} WHERE as_of BETWEEN ? AND ? AND model = ?", [*span, model]
+            )
+        connection.execute("DELETE FROM forecasts.risk WHERE as_of BETWEEN ? AND ?", span)
 
 
 def _day(value: str | None) -> date | None:

@@ -81,6 +81,8 @@ def build_report(connection: duckdb.DuckDBPyConnection, as_of: date) -> str:
         "streams": section(freshness.streams),
         "stream_notes": section(freshness.stream_notes),
         "versions": section(evidence.versions),
+        "decisions": section(evidence.decisions, empty="no Sunday with forecasts has passed yet"),
+        "drift": section(evidence.drift, empty="too few days to judge any drift"),
         "quarantined": section(evidence.quarantined, empty="nothing is held"),
     }
     head = queries.header(connection, as_of)

@@ -196,6 +196,41 @@ def versions(connection: duckdb.DuckDBPyConnection, as_of: date) -> list[Row]:
     )
 
 
+def decisions(connection: duckdb.DuckDBPyConnection, as_of: date) -> list[Row]:
+    """The last decision day's decisions that changed something or could have, then the last promotions and retrains."""
+    return rows(
+        connection,
+        """
+        SELECT as_of, kind, model, statistic, threshold, reason FROM models.decisions
+        WHERE as_of <= $as_of AND (
+            kind IN ('promote', 'retrain')
+            OR as_of = (SELECT max(as_of) FROM models.decisions WHERE as_of <= $as_of)
+            OR (kind IN ('keep', 'refuse')
+                AND as_of = (SELECT max(as_of) FROM models.decisions WHERE as_of <= $as_of AND kind IN ('keep', 'promote')))
+        )
+        ORDER BY as_of DESC, CASE kind WHEN 'promote' THEN 0 WHEN 'keep' THEN 1 WHEN 'retrain' THEN 2 WHEN 'drift' THEN 3
+            WHEN 'refuse' THEN 4 ELSE 5 END, model
+        LIMIT 40
+        """,
+        as_of=as_of,
+    )
+
+
+def drift(connection: duckdb.DuckDBPyConnection, as_of: date) -> list[Row]:
+    """The last decision day's measures of drift nearest to their thresholds, or beyond."""
+    return rows(
+        connection,
+        """
+        SELECT as_of, model, kind, measure, subject, statistic, threshold, verdict, monitored_days, reference_days
+        FROM models.drift
+        WHERE as_of = (SELECT max(as_of) FROM models.drift WHERE as_of <= $as_of) AND threshold > 0
+        QUALIFY row_number() OVER (PARTITION BY model, kind ORDER BY statistic / threshold DESC, subject, measure) <= 3
+        ORDER BY statistic / threshold DESC, model, subject, measure LIMIT 12
+        """,
+        as_of=as_of,
+    )
+
+
 def quarantined(connection: duckdb.DuckDBPyConnection, as_of: date) -> list[Row]:
     """Rows in quarantine by table and reason, not yet released."""
     return rows(

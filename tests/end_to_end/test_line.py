@@ -13,6 +13,7 @@ from orchestration.tables import OUTPUT_TABLES
 from tests.end_to_end.conftest import FIRST
 from tests.end_to_end.homes import AS_OF, Home, day_before, published
 
+LEARNING_TABLES = ("models.decisions", "models.drift", "models.attention_profiles")
 DAILY_TABLES = (
     "features.daily",
     "features.hourly",
@@ -23,6 +24,7 @@ DAILY_TABLES = (
     "forecasts.explanations",
     "forecasts.risk",
     "evaluation.scores",
+    *LEARNING_TABLES,
 )
 
 
@@ -117,7 +119,12 @@ def test_daily_runs_equal_a_backfill(finished: Home, tmp_path) -> None:
     daily.run("backfill", "--from", FIRST.isoformat(), "--to", earlier.isoformat())
     for day in days:
         daily.run("run", "--as-of", day.isoformat())
-    for table in (*DAILY_TABLES[:8], "forecasts.model_quantiles", "evaluation.scores"):
+    for table in (
+        *DAILY_TABLES[:8],
+        "forecasts.model_quantiles",
+        "evaluation.scores",
+        *LEARNING_TABLES,
+    ):
         assert daily.table_hash(table) == finished.table_hash(table), table
 
 
@@ -151,6 +158,7 @@ def test_the_command_line_shows_tables_and_refuses_to_write(finished: Home) -> N
     status = finished.run("status")
     assert "harx_cal" in status
     assert "raw.ohlcv" in status
+    assert "harx_cal: starting champion: none was promoted yet" in status
     assert str(AS_OF) in finished.run("report")
 
 

@@ -14,7 +14,7 @@ from ml.attention import study as ml_study
 from orchestration.assets import study
 from orchestration.platform import Platform
 from orchestration.settings import PROJECT_ROOT, Settings
-from orchestration.warehouse import Warehouse
+from orchestration.warehouse import Warehouse, read_published
 
 AS_OF = date(2024, 6, 5)
 
@@ -88,6 +88,8 @@ def test_a_study_writes_its_trials_and_flags_the_one_that_it_proposes(platform):
     best = min(rows, key=lambda row: row["value"])
     assert [row["trial"] for row in proposed] == ([best["trial"]] if best["trial"] else [])
     assert sum(bool(row["reason"]) for row in rows) == 1
+    with read_published(platform.settings) as published:
+        assert published.execute("SELECT count(*) FROM models.studies").fetchone() == (3,)
     (event,) = done.asset_materializations_for_node("models__studies")
     assert "today's configuration" in event.metadata["trials"].value
     if proposed:

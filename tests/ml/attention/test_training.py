@@ -119,6 +119,24 @@ def test_a_small_panel_gets_its_least_number_of_steps_in_more_epochs(planted: Pa
     assert record["histories"][0][-1]["epoch"] == -(-7 // per_epoch) > 2
 
 
+@pytest.mark.slow
+def test_gates_close_on_modalities_that_lead_nothing_and_stay_open_on_the_one_that_leads(
+    planted: Panel,
+) -> None:
+    model = AttentionModel()
+    config = {**SMALL, "modality_gates": True, "epochs": 30, "patience": 12}
+    model.fit(planted, TRAINED, config, seed=0)
+    gates = model.forecaster.networks[0].gates()
+    assert gates["onchain"] > 0
+    assert gates["sentiment"] < 0.5 * gates["onchain"]  # it is there, and is noise
+    assert model.residual_weight()[0] > 0.3
+    stored = AttentionModel.from_state(model.state())
+    for left, right in zip(
+        gates.values(), stored.forecaster.networks[0].gates().values(), strict=True
+    ):
+        assert torch.equal(left, right)
+
+
 def test_the_artefact_does_not_depend_on_the_number_of_threads(planted: Panel) -> None:
     before, weights = torch.get_num_threads(), []
     try:

@@ -69,6 +69,8 @@ def published(source: str = "simulated", seed: int = 3) -> duckdb.DuckDBPyConnec
         "evaluation.scores": _scores(rng, source),
         "evaluation.tests": _tests(rng, source),
         "models.registry": _registry(source),
+        "models.decisions": _decisions(),
+        "models.drift": _drift(),
         "quality.validations": _validations(),
     }.items():
         _insert(connection, table, frame)
@@ -368,6 +370,35 @@ def _registry(source: str) -> pd.DataFrame:
             for model in MODELS
         ]
     )
+
+
+def _decisions() -> pd.DataFrame:
+    """The last promotion day's and the last Sunday's."""
+    monthly, newest = date(2024, 6, 2), AS_OF
+    lines = [
+        (monthly, "keep", "harx_cal", "1 challengers, none passed"),
+        (monthly, "refuse", "garch_t", "1 days: worse than harx_cal: QLIKE ratio 1.1800"),
+        (newest, "retrain", "attention", "page_hinkley of log qlike 21 above 12"),
+        (newest, "steady", "harx_cal", "errors: 2 measures within their thresholds"),
+    ]
+    return pd.DataFrame(
+        [
+            {"as_of": day, "kind": kind, "model": model, "horizon": 0, "statistic": 1.0, "threshold": 2.0, "reason": reason}
+            for day, kind, model, reason in lines
+        ]
+    )  # fmt: skip
+
+
+def _drift() -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {
+                "as_of": AS_OF, "model": "attention", "kind": "errors", "measure": measure, "subject": subject, "statistic": statistic,
+                "threshold": 12.0, "verdict": "drift" if statistic > 12 else "steady", "reference_days": 300, "monitored_days": 13,
+            }
+            for measure, subject, statistic in (("log_bias", "log error", 3.0), ("page_hinkley", "log qlike", 21.0))
+        ]
+    )  # fmt: skip
 
 
 def _validations() -> pd.DataFrame:

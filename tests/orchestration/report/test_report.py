@@ -28,6 +28,7 @@ SECTIONS = (
     "calibration",
     "gates",
     "freshness",
+    "learning",
     "models",
 )
 ATTACK = "<script>alert('volcast')</script><img src=x onerror=alert(1)>"
@@ -364,6 +365,8 @@ def test_tables_that_are_missing_say_nothing_yet_by_name() -> None:
         "evaluation.scores",
         "evaluation.tests",
         "models.registry",
+        "models.decisions",
+        "models.drift",
         "quality.validations",
         "quarantine.rows",
         "forecasts.refusals",
@@ -387,6 +390,26 @@ def test_the_champion_of_the_registry_is_shown_and_harx_cal_without_one() -> Non
     connection.execute("DELETE FROM forecasts.volatility WHERE model IN ('attention', 'harx_cal')")
     html = build_report(connection, AS_OF)
     assert "<dt>model shown</dt><dd>garch_t</dd>" in html
+
+
+def test_the_champion_of_the_day_is_shown_not_that_of_a_later_one() -> None:
+    connection = published()
+    setting = {"pin": None, "start": "garch_t", "models": ["garch_t", "attention"]}
+    connection.execute("INSERT INTO meta.state VALUES ('champion', $1)", [json.dumps(setting)])
+    assert "<dt>champion</dt><dd>garch_t</dd>" in build_report(connection, AS_OF)
+    promote = "INSERT INTO models.decisions (as_of, kind, model, horizon, reason) VALUES ($1, 'promote', 'attention', 0, 'better')"
+    connection.execute(promote, [AS_OF])
+    assert "<dt>champion</dt><dd>garch_t</dd>" in build_report(connection, AS_OF)
+    connection.execute("UPDATE models.decisions SET as_of = as_of - 1 WHERE kind = 'promote'")
+    assert "<dt>champion</dt><dd>attention</dd>" in build_report(connection, AS_OF)
+
+
+def test_decisions_are_shown_with_their_reasons_and_drift_by_how_near_it_is(html: str) -> None:
+    rows = _Page(html).rows["learning"]
+    assert ["2024-06-30", "retrain", "attention", "page_hinkley of log qlike 21 above 12"] in rows
+    assert any(row[1:3] == ["refuse", "garch_t"] and "1.1800" in row[3] for row in rows)
+    drift = [row for row in rows if row[-1] == "13 against 300"]
+    assert [row[2] for row in drift] == ["page hinkley", "log bias"]
 
 
 def test_a_day_without_a_day_before_has_no_change(connection: duckdb.DuckDBPyConnection) -> None:

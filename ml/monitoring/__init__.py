@@ -1,0 +1,1 @@
+"""Has something moved since a model was trained: its features, its errors, its attention?"""
