@@ -62,6 +62,7 @@ class Earlier:
     trained_as_of: str
     validation_start: str  # its training targets end before this day
     weights: tuple[dict[str, Tensor], ...]  # of each network of the ensemble
+    slots: TokenSlots  # what those weights know as first, second, ... venue and coin
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,10 @@ def fit(
     """
     start = _block_start(panel, first, config)
     training, validation = _blocks(panel, first, start, config)
-    slots = fit_slots(panel, first, start, config.tokens)
+    if earlier is not None and earlier.validation_start > str(panel.days[start]):
+        earlier = None  # it trained on days of this validation block
+    # A warm start keeps the slots: another coin in a slot would be read by the weights of the one before.
+    slots = fit_slots(panel, first, start, config.tokens) if earlier is None else earlier.slots
     scaler = fit_scaler(panel, training.rows, training.assets, config.tokens, slots)
     base = _base_quantiles(training)
     enough = (
@@ -111,8 +115,6 @@ def fit(
         "histories": [],
         "trainings": [],
     }
-    if earlier is not None and earlier.validation_start > record["validation_start"]:
-        earlier = None  # it trained on days of this validation block
     record["warm_from"] = None if earlier is None else earlier.trained_as_of
     base_tails = _base_tails(training)
     networks, residual = [], {}

@@ -478,4 +478,9 @@ def _earlier(state: ModelState, settings: AttentionConfig, trained_as_of: str) -
         )
     if not meta["fit"]["trained"]:
         return None
-    return Earlier(meta["trained_as_of"], meta["fit"]["validation_start"], _network_weights(state))
+    return Earlier(
+        meta["trained_as_of"],
+        meta["fit"]["validation_start"],
+        _network_weights(state),
+        TokenSlots.from_mapping(meta["token_slots"]),
+    )

@@ -92,7 +92,7 @@ SMALL = {
     "window_days": 360,
     "daily_tokens": 8,
     "hourly_hours": 24,
-    "d_model": 16,
+    "d_model": 20,
     "n_layers": 2,
     "batch_size": 64,
     "epochs": 14,

@@ -190,9 +190,12 @@ def test_the_attention_model_forecasts_a_coin_that_training_never_saw(market: Pa
     assert np.isfinite(model.attention(market, DAYS).weights[:, unseen]).all()
 
 
-def test_with_the_default_anchor_an_unseen_coin_is_refused_with_the_reason(market: Panel) -> None:
+def test_with_harx_cal_as_the_anchor_an_unseen_coin_is_refused_with_the_reason(
+    market: Panel,
+) -> None:
     model = AttentionModel()
-    model.fit(without(market, "TRX"), TRAINED, {**SMALL, "epochs": 1}, seed=3)
+    config = {**SMALL, "anchor": "harx_cal", "epochs": 1}
+    model.fit(without(market, "TRX"), TRAINED, config, seed=3)
     forecasts = model.forecast(market, DAYS)
     unseen = market.assets.index("TRX")
     assert np.isnan(forecasts.variance[:, unseen]).all()

@@ -208,7 +208,7 @@ def test_attention_weights_sum_to_one_for_every_layer_and_head(
     trained_model: AttentionModel, planted: Panel
 ) -> None:
     maps = trained_model.attention(planted, BLOCK)
-    assert maps.weights.shape == (15, 4, 2, 4, 1 + 8 + 6 + 8 + 10 + 8)
+    assert maps.weights.shape == (15, 4, 2, 5, 1 + 8 + 6 + 8 + 10 + 8)
     np.testing.assert_allclose(maps.weights.sum(axis=-1), 1, atol=1e-6)
     masked = ~np.broadcast_to(maps.present[:, :, None, None], maps.weights.shape)
     assert (maps.weights[masked] == 0).all()
@@ -221,13 +221,13 @@ def test_attention_weights_sum_to_one_for_every_layer_and_head(
     assert (frame["weight"] > 0).all()
     assert len(frame) == (maps.weights > 0).sum()
     sums = frame.groupby(["asset", "as_of", "layer", "head"], observed=True)["weight"].sum()
-    assert len(sums) == 15 * 4 * 2 * 4
+    assert len(sums) == 15 * 4 * 2 * 5
     np.testing.assert_allclose(sums, 1, atol=1e-6)
 
 
 def test_the_map_says_what_every_token_is_and_from_when(planted: Panel) -> None:
     model = AttentionModel()
-    model.fit(planted, TRAINED, {**SMALL, "epochs": 1, "head_scales": ["all"] * 4}, seed=3)
+    model.fit(planted, TRAINED, {**SMALL, "epochs": 1, "head_scales": ["all"] * 5}, seed=3)
     frame = model.attention(planted, BLOCK[:1]).to_frame()
     one = frame[(frame["asset"] == "ETH") & (frame["layer"] == 0)]
     tokens = one.drop_duplicates("token").set_index("token")
@@ -274,7 +274,7 @@ def test_a_bad_config_is_an_error_that_quotes_it(
 
 def test_the_config_survives_its_mapping() -> None:
     config = AttentionConfig.from_mapping(
-        {**SMALL, "head_scales": ["all"] * 4, "horizon_weights": [1, 2, 0]}
+        {**SMALL, "head_scales": ["all"] * 5, "horizon_weights": [1, 2, 0]}
     )
     assert AttentionConfig.from_mapping(config.as_mapping()) == config
 
@@ -288,6 +288,6 @@ def test_an_ensemble_has_the_heads_of_all_its_networks(planted: Panel) -> None:
     model = AttentionModel()
     model.fit(planted, TRAINED, {**SMALL, "epochs": 1, "n_seeds": 2}, seed=0)
     maps = model.attention(planted, BLOCK[:1])
-    assert maps.weights.shape[2:4] == (2, 8)
+    assert maps.weights.shape[2:4] == (2, 10)
     loaded = AttentionModel.from_state(model.state())
     assert_identical(loaded.forecast(planted, BLOCK), model.forecast(planted, BLOCK))
