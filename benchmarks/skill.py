@@ -2,7 +2,7 @@
 
 Needs real data: an archive folder by `--archive` or ``VOLCAST_TEST_ARCHIVE``. Features come straight from its hourly bars, as in
 the test that holds the baselines to published figures, not from a warehouse; a model that reads more than prices is not in
-the default list. The GARCH family and attention run when they are named. The peer is HARX-cal, in the same run on the same days.
+the default list. The GARCH family runs when it is named. The peer is HARX-cal, in the same run on the same days.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from tests.ml.archive_frames import COINS
 from tests.ml.baselines.realised_frames import archive_bars, hourly_frame, measured_frames
 
 BENCHMARK = "harx_cal"
-NOT_BY_DEFAULT = ("ml.garch", "ml.attention")
+NOT_BY_DEFAULT = ("ml.garch",)
 NETWORK_WEEKS = 26
 SUSPICIOUS = 0.85
 """A QLIKE ratio below this is a leak until shown otherwise."""
