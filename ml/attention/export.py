@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,10 @@ def export_graph(
     if len(examples) < 1:
         raise ValueError("no example: expected at least one forecast to check the graph on")
     kept = _with_gaps(examples.rows(0, KEPT_EXAMPLES))
-    graph = _translate(trace(forecaster, examples), kept, _residual(forecaster, kept))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch's own, of its tree classes
+        program = trace(forecaster, examples)
+        graph = _translate(program, kept, _residual(forecaster, kept))
     found = departure(GraphRunner(graph), forecaster, examples)
     if not found <= tolerance:
         raise ExportError(

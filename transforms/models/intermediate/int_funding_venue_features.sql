@@ -12,7 +12,11 @@ versions as (
         day,
         known_on,
         lead(known_on) over (partition by asset, day order by known_on) as superseded_on
-    from (select distinct asset, day, known_on from {{ ref('int_funding_venue_daily') }}) -- noqa: ST05
+    from (select distinct
+        asset,
+        day,
+        known_on
+    from {{ ref('int_funding_venue_daily') }}) -- noqa: ST05
 ),
 
 lags as (
