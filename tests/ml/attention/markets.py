@@ -92,6 +92,7 @@ SMALL = {
     "window_days": 360,
     "daily_tokens": 8,
     "hourly_hours": 24,
+    "anchor": "harx_cal",
     "d_model": 20,
     "n_layers": 2,
     "batch_size": 64,
