@@ -16,7 +16,10 @@ from ml.attention.training import Samples, TrainingConfig
 def network_of(task: Task) -> AttentionNetwork:
     """A token per time step, every field with its missing flag, as the product reads them."""
     config = NetworkConfig(
-        d_model=task.d_model, n_layers=task.layers, head_scales=("daily", "daily", "all", "all")
+        d_model=task.d_model,
+        n_heads=4,
+        n_layers=task.layers,
+        head_scales=("daily", "daily", "all", "all"),
     )
     shapes = {
         "calendar": TokenShape(1, 2, "forecast"),

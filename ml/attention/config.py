@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar
 
-from ml.attention.anchor import anchor_class
+from ml.attention.anchors import anchor_class
 from ml.attention.network import NetworkConfig
 from ml.attention.selection import SelectionConfig
 from ml.attention.tokens import TokenConfig
@@ -33,7 +33,7 @@ class AttentionConfig:
     window_days: int = DEFAULT_WINDOW_DAYS  # length of the rolling training window
     n_seeds: int = 1  # networks trained from different seeds; their outputs are averaged
     anchor: str = (
-        "har_panel"  # the forecast that attention corrects, by name (ml/attention/anchor.py)
+        "har_panel"  # the forecast that attention corrects, by name (ml/attention/anchors/)
     )
 
     def __post_init__(self) -> None:

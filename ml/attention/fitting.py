@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ml.attention.anchor import anchor_class
+from ml.attention.anchors import anchor_class
 from ml.attention.checkpoints import Checkpoints
 from ml.attention.config import AttentionConfig
 from ml.attention.execution import place

@@ -4,7 +4,7 @@ r"""The attention model as the platform calls it: fit, forecast, state; and what
 
 x_D is the forecast token after attention over daily and hourly price tokens and one context token per modality; lambda_h
 in [0, 1] is chosen on a validation block and is 0 where the network did not help: then the forecast is the anchor's
-(anchor.py; HARX-cal by default). Where a
+(anchors/; the panel HAR by default). Where a
 modality is missing that the coin usually has, the quantiles move away from their median by the factor that the validation block
 asked for (widening.py).
 
@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date
 from typing import Any, ClassVar, Self
 
@@ -28,27 +28,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ml.attention.anchor import Anchor, anchor_class, gives_anchor
+from ml.attention.anchors import Anchor, anchor_class, gives_anchor
 from ml.attention.checkpoints import Checkpoints
 from ml.attention.config import AttentionConfig
 from ml.attention.execution import deterministic, one_thread
 from ml.attention.export import arrays, export_graph, graph_refusal
-from ml.attention.fitting import Earlier, Fitted, assemble, empty_network, fit
+from ml.attention.fitting import Fitted, fit
 from ml.attention.loop import Progress
 from ml.attention.maps import AttentionMaps, context_ages, token_providers, token_table
 from ml.attention.network import ResidualForecaster
-from ml.attention.runtime import FORMAT, GraphRunner, InferenceGraph
-from ml.attention.scaling import Scaler, encode
-from ml.attention.selection import Selection
+from ml.attention.runtime import FORMAT, GraphRunner
+from ml.attention.scaling import encode
+from ml.attention.stored import NAME, FittedModel, earlier_version, from_state, to_state
 from ml.attention.streaming import StreamingForecaster
 from ml.attention.tokens import (
     MAX_LOOKBACK_DAYS,
     PRICE_GROUPS,
-    TokenSlots,
     price_share,
     unread_venues,
 )
-from ml.attention.widening import NEW_COIN, Widening, widen
+from ml.attention.widening import NEW_COIN, widen
 from ml.calibration import calibrate
 from ml.explain.protocol import TokenBatch
 from ml.forecasts import HORIZONS, QUANTILE_LEVELS, Forecasts
@@ -56,25 +55,9 @@ from ml.model import ModelState
 from ml.panel import Panel
 
 FloatArray = NDArray[np.float64]
-ANCHOR = "anchor."
 log = logging.getLogger(__name__)
 CHECKED_DAYS, CHECKED_FORECASTS = 66, 64
 """A graph is checked on the newest forecasts of these last days of the training panel, so many at most."""
-
-
-@dataclass(frozen=True)
-class _Fit:
-    """A fitted model's parts."""
-
-    config: AttentionConfig
-    anchor: Anchor
-    slots: TokenSlots
-    scaler: Scaler
-    forecaster: ResidualForecaster
-    calibrated: NDArray[np.bool_]  # (N, H) of the fitted coins
-    widening: Widening
-    graph: InferenceGraph | None  # None: forecasts run eagerly, `meta['inference']` says why
-    meta: dict[str, Any]
 
 
 class AttentionModel:
@@ -87,7 +70,7 @@ class AttentionModel:
     >>> model.forecast(panel, [date(2023, 7, 1)]).to_frame()
     """
 
-    name = "attention"
+    name = NAME
     lookback_days: ClassVar[int] = MAX_LOOKBACK_DAYS
 
     @classmethod
@@ -97,7 +80,7 @@ class AttentionModel:
 
     def __init__(self) -> None:
         self.device = "cpu"
-        self._fitted: _Fit | None = None
+        self._fitted: FittedModel | None = None
         self._told: set[str] = set()
         self._runner: GraphRunner | None = None
 
@@ -123,10 +106,12 @@ class AttentionModel:
         first = max(0, len(known.days) - settings.window_days)
         anchor = anchor_class(settings.anchor)()
         anchor.fit(panel, trained_as_of, settings.window_days, seed)
-        before = None if earlier is None else _earlier(earlier, settings, str(known.days[-1]))
+        before = (
+            None if earlier is None else earlier_version(earlier, settings, str(known.days[-1]))
+        )
         with one_thread(), deterministic(self.device):
             found = fit(known, first, settings, seed, self.device, progress, checkpoints, before)
-        self._fitted = _Fit(
+        self._fitted = FittedModel(
             config=settings,
             anchor=anchor,
             slots=found.slots,
@@ -308,7 +293,7 @@ class AttentionModel:
         """(H,) the shrinkage factors; all 0 when no network was trained."""
         return np.asarray(self.forecaster.shrinkage.cpu().numpy(), dtype=np.float64)
 
-    def _fit(self) -> _Fit:
+    def _fit(self) -> FittedModel:
         if self._fitted is None:
             raise RuntimeError("attention has no state yet: call fit first")
         return self._fitted
@@ -388,99 +373,18 @@ class AttentionModel:
         return np.array(rows, dtype=bool).reshape(len(panel.assets), len(HORIZONS))
 
     def state(self) -> ModelState:
-        """See `VolatilityModel.state`; the anchor's own state has the prefix 'anchor.'."""
-        fitted = self._fit()
-        tensors: dict[str, NDArray[Any]] = dict(fitted.scaler.tensors())
-        tensors |= {ANCHOR + key: value for key, value in fitted.anchor.state().tensors.items()}
-        for key, value in fitted.forecaster.state_dict().items():
-            array = value.detach().cpu().numpy()
-            tensors[key] = array.astype(np.float32) if key.startswith("networks.") else array
-        tensors["calibrated"] = fitted.calibrated.astype(np.uint8)
-        tensors["widening"] = fitted.widening.factor
-        tensors["usual_groups"] = fitted.widening.usual.astype(np.uint8)
-        tensors |= fitted.graph.tensors() if fitted.graph else {}
-        return ModelState(tensors=tensors, meta=fitted.meta)
+        """See `VolatilityModel.state`."""
+        return to_state(self._fit())
 
     @classmethod
     def from_state(cls, state: ModelState) -> Self:
         """See `VolatilityModel.from_state`; on the CPU."""
+        if state.meta["model"] != cls.name:
+            raise ValueError(f"state of model {state.meta['model']!r}: expected {cls.name!r}")
         model = cls()
-        if state.meta["model"] != model.name:
-            raise ValueError(f"state of model {state.meta['model']!r}: expected {model.name!r}")
-        if "token_slots" not in state.meta:
-            raise ValueError(
-                f"state of an attention model trained on {state.meta['trained_as_of']} by an older version, with other tokens:"
-                " train it again"
-            )
-        config = AttentionConfig.from_mapping(state.meta["config"])
-        tensors = state.tensors
-        anchor_tensors = {
-            k.removeprefix(ANCHOR): v for k, v in tensors.items() if k.startswith(ANCHOR)
-        }
-        scaler = Scaler.from_tensors(tensors)
-        networks = [empty_network(config, scaler) for _ in range(state.meta["networks"])]
-        for network, weights in zip(networks, _network_weights(state), strict=True):
-            network.load_state_dict(weights)
-        calibrated = tensors["calibrated"].astype(bool)
-        selection = Selection(
-            tensors["shrinkage"],
-            tensors["quantile_shrinkage"],
-            tensors["shift"],
-            np.zeros(0),
-            calibrated,
-            tensors["tail_use"],
-        )
-        widening = Widening.none(len(calibrated), len(HORIZONS))
-        if "widening" in tensors:  # an artefact of before had none
-            widening = Widening(tensors["widening"], tensors["usual_groups"].astype(bool))
-        model._fitted = _Fit(
-            config=config,
-            anchor=anchor_class(config.anchor).from_state(
-                ModelState(anchor_tensors, state.meta["anchor"])
-            ),
-            slots=TokenSlots.from_mapping(state.meta["token_slots"]),
-            scaler=scaler,
-            forecaster=assemble(networks, tensors["base"], tensors["base_tails"], selection),
-            calibrated=calibrated,
-            widening=widening,
-            graph=InferenceGraph.from_tensors(tensors),
-            meta=state.meta,
-        )
+        model._fitted = from_state(state)
         return model
 
 
 def _lookback_days(config: AttentionConfig) -> int:
     return max(config.tokens.lookback_days, anchor_class(config.anchor).lookback_days)
-
-
-def _network_weights(state: ModelState) -> tuple[dict[str, Tensor], ...]:
-    """The state dict of each network of a stored ensemble."""
-    found = []
-    for index in range(state.meta["networks"]):
-        prefix = f"networks.{index}."
-        own = {key: value for key, value in state.tensors.items() if key.startswith(prefix)}
-        found.append({key.removeprefix(prefix): torch.tensor(own[key]) for key in own})
-    return tuple(found)
-
-
-def _earlier(state: ModelState, settings: AttentionConfig, trained_as_of: str) -> Earlier | None:
-    """What a warm start takes from an earlier version; None where that version had too little data to train a network."""
-    meta = state.meta
-    if not settings.training.warm_start:
-        raise ValueError("an earlier version was given: expected a config with warm_start true")
-    if meta["model"] != AttentionModel.name or meta["config"] != settings.as_mapping():
-        raise ValueError(
-            f"{meta['model']} of {meta['trained_as_of']} has another config: a warm start needs the same"
-        )
-    if meta["trained_as_of"] >= trained_as_of:
-        raise ValueError(
-            f"a warm start of {trained_as_of} from {meta['trained_as_of']}: expected an earlier version"
-        )
-    if not meta["fit"]["trained"]:
-        return None
-    return Earlier(
-        meta["trained_as_of"],
-        meta["fit"]["validation_start"],
-        _network_weights(state),
-        TokenSlots.from_mapping(meta["token_slots"]),
-    )

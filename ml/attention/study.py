@@ -47,7 +47,7 @@ SPACE: dict[str, tuple[Any, ...]] = {
     "residual_cap": ("uniform", 0.15, 0.7),
     "half_life_days": ("log", 180.0, 3000.0),
     "averaging_decay": ("uniform", 0.9, 0.998),
-    "d_model": ("choice", 8, 16, 32),
+    "d_model": ("choice", 10, 20, 40),
     "n_layers": ("choice", 1, 2),
     "batch_size": ("choice", 64, 128, 256),
 }

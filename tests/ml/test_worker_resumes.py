@@ -24,7 +24,8 @@ TRAINED = date(2022, 4, 1)
 CONFIG: dict[str, Any] = {
     "daily_tokens": 8,
     "hourly_hours": 24,
-    "d_model": 8,
+    "anchor": "harx_cal",
+    "d_model": 10,
     "n_seeds": 2,
     "batch_size": 24,
     "epochs": 4,
@@ -36,7 +37,8 @@ CONFIG: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def snapshot(
-    market: tuple[pd.DataFrame, pd.DataFrame], tmp_path_factory: pytest.TempPathFactory
+    market: tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> str:
     folder = str(tmp_path_factory.mktemp("snapshot"))
     hourly = pd.DataFrame(
@@ -47,7 +49,7 @@ def snapshot(
             "log_return": [0.01],
         }
     )
-    write_snapshot(folder, *market, hourly, "simulated", date(2022, 5, 18))
+    write_snapshot(folder, *market[:2], hourly, "simulated", date(2022, 5, 18))
     return folder
 
 

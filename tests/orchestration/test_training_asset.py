@@ -92,13 +92,13 @@ def test_the_adopted_config_is_checked_and_reaches_the_fit(tmp_path):
     settings = Settings.from_env(
         {
             "VOLCAST_HOME": str(tmp_path),
-            "VOLCAST_ATTENTION_CONFIG": '{"d_model": 32, "dropout": 0.1}',
+            "VOLCAST_ATTENTION_CONFIG": '{"d_model": 40, "dropout": 0.1}',
         }
     )
     assert fit_config(settings, "attention") == {
         "window_days": 1500,
         "epochs": 20,
-        "d_model": 32,
+        "d_model": 40,
         "dropout": 0.1,
     }
     assert fit_config(settings, "harx_cal") == {"window_days": 1500}

@@ -8,11 +8,12 @@ from datetime import date, timedelta
 import numpy as np
 import pytest
 
-from ml.attention.anchor import (
+from ml.attention.anchors import (
     ANCHORS,
     BORROWED,
     LEVEL_DAYS,
     HarxCalAnchor,
+    PanelHarAnchor,
     PooledAnchor,
     anchor_class,
     gives_anchor,
@@ -205,3 +206,13 @@ def test_with_harx_cal_as_the_anchor_an_unseen_coin_is_refused_with_the_reason(
 def test_an_unknown_anchor_is_an_error_that_lists_the_known_ones() -> None:
     with pytest.raises(ValueError, match="anchor 'garch': expected one of harx_cal, har_pooled"):
         AttentionConfig.from_mapping({"anchor": "garch"})
+
+
+def test_the_panel_har_without_hours_refuses_and_says_so() -> None:
+    market = planted_market()
+    daily_only = replace(market, hourly=market.hourly[..., :0], hourly_fields=())
+    anchor = PanelHarAnchor()
+    anchor.fit(daily_only, TRAINED, 360, 0)
+    log_variance, status = anchor.forecast(daily_only, DAYS[:1])
+    assert np.isnan(log_variance).all()
+    assert "need features.hourly" in status[0, 0]

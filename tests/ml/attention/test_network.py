@@ -353,9 +353,12 @@ def test_an_ensemble_averages_residuals_and_shows_all_heads() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"n_heads": 3}, r"n_heads 3: must divide d_model 16"),
+        ({"n_heads": 3}, r"n_heads 3: must divide d_model 20"),
         ({"n_heads": 2}, r"head_scales \(.*\): expected one for each of 2 heads"),
-        ({"head_scales": ("daily", "hourly", "macro", "all")}, r"head_scales 'hourly': expected"),
+        (
+            {"head_scales": ("daily", "hourly", "macro", "all", "all")},
+            r"head_scales 'hourly': expected",
+        ),
         ({"d_model": 0}, r"d_model 0: expected a positive integer"),
         ({"residual_cap": -0.1}, r"residual_cap -0.1: expected a number in \(0, 2\]"),
         ({"dropout": 1.0}, r"dropout 1.0: expected a share"),

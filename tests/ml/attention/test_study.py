@@ -53,7 +53,7 @@ def test_trial_0_is_the_config_of_today_and_later_trials_are_better() -> None:
     trials = searched(SPEC.model_copy(update={"trials": 30}))
     assert [trial.number for trial in trials] == list(range(30))
     assert trials[0].parameters["learning_rate"] == 1e-3
-    assert trials[0].parameters["d_model"] == 16
+    assert trials[0].parameters["d_model"] == 20
     found = proposal(trials)
     assert found.number is not None
     best = trials[found.number]
@@ -139,8 +139,8 @@ def test_validation_blocks_of_the_origins_do_not_touch() -> None:
 
 
 def test_the_space_holds_the_config_of_today_whatever_it_is() -> None:
-    space = space_of({"d_model": 12, "learning_rate": 0.5})
-    assert space["d_model"] == ("choice", 8, 12, 16, 32)
+    space = space_of({"d_model": 15, "learning_rate": 0.5})
+    assert space["d_model"] == ("choice", 10, 15, 20, 40)
     assert space["learning_rate"] == ("log", 2e-4, 0.5)
     assert space.keys() == SPACE.keys()
 

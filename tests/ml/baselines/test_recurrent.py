@@ -73,10 +73,10 @@ def test_an_untrained_network_is_the_anchor() -> None:
 
 
 def test_no_training_target_reaches_into_the_validation_block(
-    market: tuple[pd.DataFrame, pd.DataFrame], panel: Panel
+    market: tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame], panel: Panel
 ) -> None:
     """Other outcomes in the validation block: the weights of the first epoch stay the same, bit for bit."""
-    daily, realized = market
+    daily, realized, hourly = market
     start = pd.Timestamp(TRAINED) - pd.Timedelta(days=_validation_days(400, RecurrentConfig()) - 1)
     changed = realized.copy()
     changed.loc[changed["day"] > start, "realized_variance"] *= 1.3
@@ -84,7 +84,7 @@ def test_no_training_target_reaches_into_the_validation_block(
     for rows in (realized, changed):
         model = Gru()
         model.fit(
-            Panel.from_frames(daily, rows),
+            Panel.from_frames(daily, rows, hourly),
             TRAINED,
             {**QUICK, "anchor": "none", "epochs": 1},
             seed=0,

@@ -62,7 +62,7 @@ def test_forecasts_are_those_of_a_loop_by_hand(panel: Panel, folds: list[Fold]) 
 
 
 def test_scores_read_what_it_gives(
-    market: tuple[pd.DataFrame, pd.DataFrame], panel: Panel, folds: list[Fold]
+    market: tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame], panel: Panel, folds: list[Fold]
 ) -> None:
     result = walk_forward(panel, ("random_walk",), folds, models.create)
     scores = score_frame(result.forecasts, market[1])
@@ -71,17 +71,19 @@ def test_scores_read_what_it_gives(
 
 
 def test_nothing_later_than_a_day_changes_its_forecast(
-    market: tuple[pd.DataFrame, pd.DataFrame], panel: Panel, folds: list[Fold]
+    market: tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame], panel: Panel, folds: list[Fold]
 ) -> None:
-    daily, realized = market
+    daily, realized, hourly = market
     last = panel.days[folds[2].test.stop - 1]
     poisoned_daily, poisoned = daily.copy(), realized.copy()
     numbers = daily.select_dtypes("number").columns
     poisoned_daily.loc[daily["as_of"] > last, numbers] = 123.0
     poisoned.loc[realized["known_on"] > last, ["realized_variance", "return", "close"]] = 123.0
+    poisoned_hours = hourly.copy()
+    poisoned_hours.loc[hourly["known_on"] > last, "high_low_range"] = 123.0
     expected = walk_forward(panel, MODELS, folds, models.create).forecasts
     found = walk_forward(
-        Panel.from_frames(poisoned_daily, poisoned), MODELS, folds, models.create
+        Panel.from_frames(poisoned_daily, poisoned, poisoned_hours), MODELS, folds, models.create
     ).forecasts
     past = expected["as_of"] <= last
     pd.testing.assert_frame_equal(
@@ -118,7 +120,10 @@ def test_an_interrupted_run_goes_on_and_an_equal_one_makes_nothing(
 
 
 def test_what_a_fit_depends_on_starts_it_anew_and_nothing_else_does(
-    market: tuple[pd.DataFrame, pd.DataFrame], panel: Panel, folds: list[Fold], tmp_path: Path
+    market: tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame],
+    panel: Panel,
+    folds: list[Fold],
+    tmp_path: Path,
 ) -> None:
     walk_forward(panel, {"ewma": {}}, folds, models.create, folder=tmp_path)
 
@@ -132,11 +137,11 @@ def test_what_a_fit_depends_on_starts_it_anew_and_nothing_else_does(
     assert made(config=0.9) == 4
     assert made(seed=1) == 4
     assert made(code_version="other") == 4
-    daily, realized = market
+    daily, realized, hourly = market
     revised = realized.copy()
     third = panel.days[folds[4].test.start]  # the third fit starts here
     revised.loc[revised["day"] == third, "realized_variance"] *= 1.1
-    assert made(Panel.from_frames(daily, revised)) == 2
+    assert made(Panel.from_frames(daily, revised, hourly)) == 2
     longer = [
         *folds[:-1],
         Fold(folds[-1].train, range(folds[-1].test.start, folds[-1].test.stop + 3), True),

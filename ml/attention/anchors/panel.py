@@ -1,16 +1,13 @@
-r"""The anchor: the forecast that attention corrects, behind one seam.
+r"""Anchors with the panel's slopes, which also forecast coins that training never saw, or refused as too young.
 
-In: a `Panel` and the last day that a fit may use. Out: log variance per day, coin and horizon with a status, forecasts of the
-training window that did not see their own target, and a state of named arrays.
-Never: a row or a target after the as_of day, or a forecast without a status that says where it comes from.
-
-`harx_cal` is a regression for each coin: a coin that it was not fitted on is refused. `har_pooled` and `har_panel` are fitted on all
-coins at once; a coin without a regression of its own gets the slopes of the panel and a level from its own past:
+A coin without a regression of its own gets the slopes of the panel and a level from its own past:
 
     log variance_{D,h} = x_D' b_h + n / (n + k_h) * mean_{t <= D - h} (log y_t - x_t' b_h + log s_h)
 
 b_h the panel's coefficients with the smearing s_h in the intercept, n the number of targets without overlap among the coin's
 last `LEVEL_DAYS` days, k_h = (variance of a coin's error) / (variance of the level between coins), both of the training panel.
+
+In: a `Panel`. Out: as `Anchor`. Never: a level from a target that ends after the as_of day.
 """
 
 from __future__ import annotations
@@ -18,111 +15,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ml.baselines.har import HarxCal, complete_stretch
+from ml.attention.anchors.protocol import FloatArray, ModelAnchor
+from ml.baselines.har import complete_stretch
 from ml.baselines.panel_har import MIN_PANEL_ROWS, PanelHar, corrected
 from ml.baselines.panel_regressors import NAMES, panel_design
 from ml.baselines.pooled import COMPLETE_DAYS, MIN_POOLED_ROWS, PooledHar, shrunk_coefficients
 from ml.baselines.regressors import REGRESSORS, design
-from ml.calibration import PointForecastModel, gives_forecasts
+from ml.calibration import gives_forecasts
 from ml.forecasts import HORIZONS
 from ml.model import ModelState
 from ml.panel import Panel
 
-FloatArray = NDArray[np.float64]
 LEVEL_DAYS = 250
 """Days up to the as_of day whose errors say how far a coin's level is from the panel's."""
 MIN_LEVEL_TARGETS = 22
 """Days with every regressor and a known target that a coin needs before it is forecast by the panel's slopes."""
 BORROWED = "fallback: no regression of its own (too young, or not in training): the panel's slopes and the coin's level"
-
-
-class Anchor(Protocol):
-    """What the attention model asks of its anchor."""
-
-    name: ClassVar[str]
-    """Its key in `ANCHORS`."""
-    lookback_days: ClassVar[int]
-    """Days up to and including an as_of that a forecast for it reads."""
-
-    def fit(self, panel: Panel, trained_as_of: date, window_days: int, seed: int) -> None:
-        """Fit on the last `window_days` days of `panel.until(trained_as_of)`."""
-        ...
-
-    def forecast(self, panel: Panel, as_of: Sequence[date]) -> tuple[FloatArray, NDArray[Any]]:
-        """Log variance (D, N, H), NaN = refused, and status (D, N): 'ok', 'fallback: ...' or why it is refused.
-
-        A day gives the same numbers alone and in a block, and with or without later rows in the panel.
-        """
-        ...
-
-    def cross_fitted(
-        self, panel: Panel, before: date, window_days: int
-    ) -> tuple[NDArray[np.datetime64], FloatArray]:
-        """Days (W,) of the window that ends on `before`, and variance (W, N, H) made without the target of its own day; NaN =
-        not used. Leaves this anchor as it is.
-        """
-        ...
-
-    def state(self) -> ModelState:
-        """Arrays, and meta with at least `model`, `assets` and `status` {asset: text}; RuntimeError before `fit`."""
-        ...
-
-    @classmethod
-    def from_state(cls, state: ModelState) -> Self:
-        """The anchor that gave this state."""
-        ...
-
-
-class _ModelAnchor:
-    """An anchor that is one of the platform's own point models, unchanged."""
-
-    name: ClassVar[str]
-    lookback_days: ClassVar[int]
-    made_by: ClassVar[type[PointForecastModel]]
-
-    def __init__(self) -> None:
-        self._model = self.made_by()
-
-    def fit(self, panel: Panel, trained_as_of: date, window_days: int, seed: int) -> None:
-        self._model.fit(panel, trained_as_of, {"window_days": window_days}, seed)
-
-    def forecast(self, panel: Panel, as_of: Sequence[date]) -> tuple[FloatArray, NDArray[Any]]:
-        forecasts = self._model.forecast(panel, as_of)
-        return np.log(forecasts.variance), forecasts.status.astype(object)
-
-    def cross_fitted(
-        self, panel: Panel, before: date, window_days: int
-    ) -> tuple[NDArray[np.datetime64], FloatArray]:
-        model = self.made_by()
-        model.fit(panel, before, {"window_days": window_days}, 0)
-        held_out = model.held_out
-        if held_out is None:
-            raise ValueError(
-                f"anchor {self.name!r}: its window's forecasts have seen their targets"
-            )
-        return held_out
-
-    def state(self) -> ModelState:
-        return self._model.state()
-
-    @classmethod
-    def from_state(cls, state: ModelState) -> Self:
-        anchor = cls()
-        anchor._model = cls.made_by.from_state(state)
-        return anchor
-
-
-class HarxCalAnchor(_ModelAnchor):
-    """HARX-cal, coin by coin. Source: see `ml.baselines.har`."""
-
-    name = "harx_cal"
-    lookback_days = HarxCal.lookback_days
-    made_by = HarxCal
 
 
 @dataclass(frozen=True)
@@ -133,7 +46,7 @@ class _Borrowed:
     level_worth: FloatArray  # (H,) k: targets without overlap that the panel's level is worth
 
 
-class _PanelAnchor(_ModelAnchor):
+class _PanelAnchor(ModelAnchor):
     """An anchor whose slopes are the panel's, which also serves coins that training never saw or refused as too young."""
 
     def __init__(self) -> None:
@@ -307,9 +220,9 @@ class PanelHarAnchor(_PanelAnchor):
         return np.asarray((x * tensors["slopes"].T).sum(axis=-1) + level)
 
     def _missing(self, panel: Panel, column: int) -> str:
+        if not self._fitted_panel():
+            return f"the panel's slopes need features.hourly and {MIN_PANEL_ROWS} rows of all coins"
         absent = ~np.isfinite(panel_design(panel)[-1, column])
-        if not absent.any():
-            return f"the panel's slopes need {MIN_PANEL_ROWS} rows of all coins"
         return f"regressor {NAMES[int(absent.argmax())]} is missing"
 
     def _finished(
@@ -356,23 +269,3 @@ def _level_worth(error: FloatArray, horizon: int) -> float:
     noise = float(np.nanmean((error - level) ** 2))
     between = float(np.var(level) - np.mean(noise * horizon / count))
     return noise / max(between, 0.01 * noise)
-
-
-ANCHORS: dict[str, type[Anchor]] = {
-    "harx_cal": HarxCalAnchor,
-    "har_pooled": PooledAnchor,
-    "har_panel": PanelHarAnchor,
-}
-
-
-def anchor_class(name: str) -> type[Anchor]:
-    """The anchor of that name; ValueError that lists the known ones."""
-    if name not in ANCHORS:
-        raise ValueError(f"anchor {name!r}: expected one of {', '.join(ANCHORS)}")
-    return ANCHORS[name]
-
-
-def gives_anchor(status: NDArray[Any]) -> NDArray[np.bool_]:
-    """Whether forecasts of this status (any shape) have an anchor: 'ok' or a fallback."""
-    found = np.fromiter(map(gives_forecasts, status.ravel()), dtype=bool, count=status.size)
-    return found.reshape(status.shape)
