@@ -77,18 +77,14 @@ class PanelHar(PointForecastModel):
         shape = (len(panel.days), n_assets, len(HORIZONS))
         held_out = np.full(shape, np.nan)
         tensors = _empty_tensors(n_assets)
-        missing = [name for name in READS_HOURLY if name not in panel.hourly_fields]
+        missing = _missing_hours(panel)
         if missing:
-            return PointFit(
-                held_out,
-                tensors,
-                {"regressors": list(NAMES)},
-                dict.fromkeys(panel.assets, f"needs features.hourly, has no {missing[0]}"),
-            )
+            status = dict.fromkeys(panel.assets, missing)
+            return PointFit(held_out, tensors, {"regressors": list(NAMES)}, status)
         x = panel_design(panel)[first:]
         x[~complete_stretch(panel, COMPLETE_DAYS)[first:]] = np.nan
         ranges = realised_range(panel)
-        status: dict[str, str] = {}
+        status = {}
         penalties = {}
         for column, horizon in enumerate(HORIZONS):
             target = panel.target(horizon)[first:]
@@ -129,6 +125,11 @@ class PanelHar(PointForecastModel):
         )
 
     def _variance(self, panel: Panel, rows: NDArray[np.int64]) -> tuple[Floats, NDArray[Any]]:
+        missing = _missing_hours(panel)
+        if missing:
+            shape = (len(rows), len(panel.assets))
+            nothing = np.full((*shape, len(HORIZONS)), np.nan)
+            return nothing, np.full(shape, missing, dtype=object)
         start = max(0, int(rows.min()) - LOOKBACK_DAYS)
         near = panel.rows_between(start, int(rows.max()) + 1)
         x = panel_design(near)[rows - start]  # (D, N, P)
@@ -140,6 +141,12 @@ class PanelHar(PointForecastModel):
         for position in reversed(range(len(NAMES))):
             reason[~np.isfinite(x[..., position])] = f"regressor {NAMES[position]} is missing"
         return variance, reason
+
+
+def _missing_hours(panel: Panel) -> str:
+    """Why the panel cannot be read; '' when it can."""
+    missing = [name for name in READS_HOURLY if name not in panel.hourly_fields]
+    return f"needs features.hourly, has no {missing[0]}" if missing else ""
 
 
 def corrected(fitted: Floats, mean_level: Floats, correction: Floats) -> Floats:
