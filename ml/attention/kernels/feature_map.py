@@ -20,6 +20,8 @@ from ml.attention.kernels.interface import AttentionKernel, earlier_pairs, ratio
 
 CHUNK = 128
 """Tokens that causal attention takes at a time: within a chunk it computes all pairs."""
+BLOCK = 2048
+"""Tokens whose features are made at a time where attention is not causal."""
 
 
 class FeatureMapKernel(AttentionKernel):
@@ -40,15 +42,31 @@ class FeatureMapKernel(AttentionKernel):
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor, causal: bool = False
     ) -> Tensor:
-        query, key = self._features(query, key, key_mask)
         counted = torch.cat([value, torch.ones_like(value[..., :1])], dim=-1)
         if causal:
+            query, key = self._features(query, key, key_mask)
             seen = query.shape[2]  # later tokens have no query that may read them
             counted = counted[:, :, :seen].expand(-1, query.shape[1], -1, -1)
             sums = causal_sums(query, key[:, :, :seen], counted)
         else:
-            sums = query @ (key.transpose(-2, -1) @ counted)  # (batch, head, query, width + 1)
+            sums = self._sums(query, key, counted, key_mask)
         return ratio(sums[..., :-1], sums[..., -1:])
+
+    def _sums(self, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor) -> Tensor:
+        """sum over j of (phi(q_i)' phi(k_j)) v_j, (batch, head, query, width); features of so many tokens at a time as a cache holds."""
+        factors = token_factors(key_mask)[..., None].to(key.dtype)
+        blocks = zip(
+            key.split(BLOCK, dim=2), value.split(BLOCK, dim=2), factors.split(BLOCK, dim=2),
+            strict=True,
+        )  # fmt: skip
+        parts = [
+            (self.key_features(keys) * here).transpose(-2, -1) @ values
+            for keys, values, here in blocks
+        ]
+        state = torch.stack(parts).sum(0)
+        return torch.cat(
+            [self.query_features(part) @ state for part in query.split(BLOCK, dim=2)], dim=2
+        )
 
     def weights(self, query: Tensor, key: Tensor, key_mask: Tensor, causal: bool = False) -> Tensor:
         query, key = self._features(query, key, key_mask)
