@@ -55,18 +55,13 @@ class FeatureMapKernel(AttentionKernel):
     def _sums(self, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor) -> Tensor:
         """sum over j of (phi(q_i)' phi(k_j)) v_j, (batch, head, query, width); features of so many tokens at a time as a cache holds."""
         factors = token_factors(key_mask)[..., None].to(key.dtype)
-        blocks = zip(
-            key.split(BLOCK, dim=2), value.split(BLOCK, dim=2), factors.split(BLOCK, dim=2),
-            strict=True,
-        )  # fmt: skip
         parts = [
             (self.key_features(keys) * here).transpose(-2, -1) @ values
-            for keys, values, here in blocks
+            for keys, values, here in _split(BLOCK, key, value, factors)
         ]
         state = torch.stack(parts).sum(0)
-        return torch.cat(
-            [self.query_features(part) @ state for part in query.split(BLOCK, dim=2)], dim=2
-        )
+        found = [self.query_features(part) @ state for (part,) in _split(BLOCK, query)]
+        return torch.cat(found, dim=2)
 
     def weights(self, query: Tensor, key: Tensor, key_mask: Tensor, causal: bool = False) -> Tensor:
         query, key = self._features(query, key, key_mask)
@@ -92,7 +87,7 @@ class _CausalSums(torch.autograd.Function):
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         ctx.save_for_backward(query, key, value)
         parts, state = [], _no_sum(key, value)
-        for q, k, v in _chunks(query, key, value):
+        for q, k, v in _split(CHUNK, query, key, value):
             parts.append((q @ k.transpose(-2, -1)).tril() @ v + q @ state)
             state = state + k.transpose(-2, -1) @ v
         return torch.cat(parts, dim=2)
@@ -102,11 +97,11 @@ class _CausalSums(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         query, key, value = ctx.saved_tensors
         to_query, state = [], _no_sum(value, key)  # of v k' over earlier tokens
-        for k, v, g in _chunks(key, value, gradient):
+        for k, v, g in _split(CHUNK, key, value, gradient):
             to_query.append((g @ v.transpose(-2, -1)).tril() @ k + g @ state)
             state = state + v.transpose(-2, -1) @ k
         to_key, to_value, state = [], [], _no_sum(query, value)  # of q g' over later tokens
-        for q, k, v, g in reversed(_chunks(query, key, value, gradient)):
+        for q, k, v, g in reversed(_split(CHUNK, query, key, value, gradient)):
             to_key.append((g @ v.transpose(-2, -1)).tril().mT @ q + v @ state.mT)
             to_value.append((q @ k.transpose(-2, -1)).tril().mT @ g + k @ state)
             state = state + q.transpose(-2, -1) @ g
@@ -117,8 +112,9 @@ class _CausalSums(torch.autograd.Function):
         )
 
 
-def _chunks(*tensors: Tensor) -> list[tuple[Tensor, ...]]:
-    return list(zip(*(torch.split(tensor, CHUNK, dim=2) for tensor in tensors), strict=True))
+def _split(length: int, *tensors: Tensor) -> list[tuple[Tensor, ...]]:
+    """The tensors in stretches of so many tokens, side by side."""
+    return list(zip(*(torch.split(tensor, length, dim=2) for tensor in tensors), strict=True))
 
 
 def _no_sum(left: Tensor, right: Tensor) -> Tensor:
