@@ -111,7 +111,7 @@ class _PanelAnchor(ModelAnchor):
             error = log_target - common[..., column] + borrowed.log_smearing[column]
             count = np.isfinite(error).sum(axis=0)
             mean = np.nansum(error, axis=0) / np.maximum(count, 1)
-            level = mean * count / (count + horizon * borrowed.level_worth[column])
+            level = mean * count / np.maximum(count + horizon * borrowed.level_worth[column], 1)
             found[:, column] = self._finished(common[-1, :, column] + level, log_target, column)
             fewest = np.minimum(fewest, count)
         status = []
