@@ -179,6 +179,13 @@ class Panel:
             slice(start, None), self.realized.select(self.realized.day >= self.days[start])
         )
 
+    def without_hours(self) -> Panel:
+        """The same without hourly bars and funding by venue, which most models never read."""
+        shape = (len(self.days), 24, len(self.assets), 0)
+        return replace(
+            self, hourly=np.empty(shape, dtype=np.float32), hourly_fields=(), funding=None
+        )
+
     def rows_between(self, start: int, stop: int) -> Panel:
         """Rows start .. stop-1, with the realised versions of all days."""
         return self._cut(slice(start, stop), self.realized)

@@ -229,6 +229,8 @@ def _fit_into(
     made_by = model_class(fit.model)
     lookback = lookback_days(made_by, fit.full_config)
     readable = panel.until(fit.trained_as_of).window(fit.window_days + lookback)
+    if not entry.reads_hourly:  # its version does not depend on what else the snapshot was made for
+        readable = readable.without_hours()
     result.data_hash = readable.data_hash()
     warm = fit.warm_from
     result.version = model_version(

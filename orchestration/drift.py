@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ml.model import fitted_lookback_days
 from ml.monitoring.attention import SUBJECT as TOKEN_GROUPS
 from ml.monitoring.attention import attention_drift
 from ml.monitoring.errors import error_drift
@@ -131,6 +132,11 @@ def measure_errors(
         & (scored["as_of"] <= pd.Timestamp(day))
         & (scored["as_of"] > pd.Timestamp(start - timedelta(days=policy.error_reference_days)))
     ]
+    if (
+        since_training
+    ):  # days that another version forecast, because this one came late, say nothing about it
+        ours = own["model_version"] == version.block.model_version
+        own = own[ours | (own["as_of"] <= pd.Timestamp(start))]
     daily = own.groupby("as_of")[["qlike", "log_error"]].mean().sort_index()
     split = daily.index <= pd.Timestamp(start)
     old, new = daily[split], daily[~split]
@@ -169,6 +175,7 @@ def measure_attention(
             },
         ).df()
     )
+    newest = newest.iloc[-policy.most_feature_days :]
     if len(newest) < policy.least_attention_days:
         why = f"{len(newest)} days of attention since training: at least {policy.least_attention_days} are compared"
         few = not_judged("jensen_shannon", TOKEN_GROUPS, 0, len(newest), why)
@@ -197,7 +204,7 @@ def attention_profile(
     """Rows of models.attention_profiles of a version: its attention on the last days that it was trained on."""
     model = version.block.load(settings)
     days = policy.attention_reference_days
-    frames = read_features(connection, version.trained_as_of, days + model.lookback_days)
+    frames = read_features(connection, version.trained_as_of, days + fitted_lookback_days(model))
     panel = frames.panel
     last = len(panel.days)
     chosen = [day.astype(date) for day in panel.days[max(0, last - days) : last]]

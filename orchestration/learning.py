@@ -89,11 +89,11 @@ class _Evidence:
 
     @cached_property
     def scored(self) -> pd.DataFrame:
-        """asset, as_of, horizon, model, known_on, qlike and log_error (log RV - log F) against outcomes as first known."""
+        """asset, as_of, horizon, model, model_version, known_on, qlike and log_error (log RV - log F) against outcomes as first known."""
         first = self._days[0] - timedelta(days=EVIDENCE_DAYS)
         forecasts = self.connection.execute(
             """
-            SELECT f.asset, f.as_of, f.horizon, f.model, f.variance
+            SELECT f.asset, f.as_of, f.horizon, f.model, f.model_version, f.variance
             FROM forecasts.volatility f LEFT JOIN models.registry m USING (model, model_version)
             WHERE f.as_of BETWEEN ? AND ? AND list_contains(?, f.model)
             QUALIFY row_number() OVER (

@@ -6,6 +6,7 @@ version of the tokens made.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,7 @@ from ml.forecasts import HORIZONS
 from ml.model import ModelState
 
 NAME = "attention"
+log = logging.getLogger(__name__)
 ANCHOR = "anchor."
 
 
@@ -113,14 +115,18 @@ def _network_weights(state: ModelState) -> tuple[dict[str, Tensor], ...]:
 def earlier_version(
     state: ModelState, settings: AttentionConfig, trained_as_of: str
 ) -> Earlier | None:
-    """What a warm start takes from an earlier version; None where that version had too little data to train a network."""
+    """What a warm start takes from an earlier version.
+
+    None, which is a cold start, where that version had too little data to train a network, or another config: defaults change.
+    """
     meta = state.meta
     if not settings.training.warm_start:
         raise ValueError("an earlier version was given: expected a config with warm_start true")
-    if meta["model"] != NAME or meta["config"] != settings.as_mapping():
-        raise ValueError(
-            f"{meta['model']} of {meta['trained_as_of']} has another config: a warm start needs the same"
-        )
+    if meta["model"] != NAME:
+        raise ValueError(f"a warm start from model {meta['model']!r}: expected {NAME!r}")
+    if meta["config"] != settings.as_mapping():
+        log.warning("the version of %s has another config: starting cold", meta["trained_as_of"])
+        return None
     if meta["trained_as_of"] >= trained_as_of:
         raise ValueError(
             f"a warm start of {trained_as_of} from {meta['trained_as_of']}: expected an earlier version"

@@ -107,13 +107,17 @@ def purged_origins(
 
 
 def space_of(config: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
-    """`SPACE`, widened where the config of today lies outside."""
+    """`SPACE`, widened where the config of today lies outside; without widths that its heads do not divide, and without a key whose
+    value of today has no place on a logarithmic range.
+    """
     today = AttentionConfig.from_mapping(config).as_mapping()
     found: dict[str, tuple[Any, ...]] = {}
     for name, (kind, *values) in SPACE.items():
         if kind == "choice":
+            if name == "d_model":
+                values = [width for width in values if width % today["n_heads"] == 0]
             found[name] = (kind, *sorted({*values, today[name]}))
-        else:
+        elif kind != "log" or today[name] > 0:
             low, high = values
             found[name] = (kind, min(low, today[name]), max(high, today[name]))
     return found

@@ -7,7 +7,7 @@ targets overlap its own.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -28,6 +28,7 @@ from ml.risk.tails import MIN_OBSERVATIONS
 
 COMPLETE_DAYS = 22
 MIN_PANEL_ROWS = 500
+MIN_LEVEL_ROWS = 60
 PENALTIES: tuple[float, ...] = (0.03, 0.1, 0.3)
 """Ridge penalties on standardised regressors, to choose from by held-out squared error."""
 LEVEL_PENALTY = 0.1
@@ -77,7 +78,7 @@ class PanelHar(PointForecastModel):
         shape = (len(panel.days), n_assets, len(HORIZONS))
         held_out = np.full(shape, np.nan)
         tensors = _empty_tensors(n_assets)
-        missing = _missing_hours(panel)
+        missing = missing_hours(panel)
         if missing:
             status = dict.fromkeys(panel.assets, missing)
             return PointFit(held_out, tensors, {"regressors": list(NAMES)}, status)
@@ -125,7 +126,7 @@ class PanelHar(PointForecastModel):
         )
 
     def _variance(self, panel: Panel, rows: NDArray[np.int64]) -> tuple[Floats, NDArray[Any]]:
-        missing = _missing_hours(panel)
+        missing = missing_hours(panel)
         if missing:
             shape = (len(rows), len(panel.assets))
             nothing = np.full((*shape, len(HORIZONS)), np.nan)
@@ -143,7 +144,7 @@ class PanelHar(PointForecastModel):
         return variance, reason
 
 
-def _missing_hours(panel: Panel) -> str:
+def missing_hours(panel: Panel) -> str:
     """Why the panel cannot be read; '' when it can."""
     missing = [name for name in READS_HOURLY if name not in panel.hourly_fields]
     return f"needs features.hourly, has no {missing[0]}" if missing else ""
@@ -178,12 +179,23 @@ def choose_penalty(
             continue
         moments = _Moments.of(x, smooth, kept)
         for place, penalty in enumerate(PENALTIES):
-            found = _regression(moments, x, y, kept, penalty, horizon)
+            found = _with_levels(_regression(moments, x, y, kept, penalty, horizon), kept)
             predicted[place, block] = np.where(usable[block], found.predict(x[block]), np.nan)
     errors = (predicted - y) ** 2
     errors[:, ~np.isfinite(errors).all(axis=0)] = np.nan
     best = int(np.argmin(np.nanmean(errors, axis=(1, 2))))
     return PENALTIES[best], predicted[best]
+
+
+def _with_levels(found: Regression, kept: NDArray[np.bool_]) -> Regression:
+    """A coin that has fewer than `MIN_LEVEL_ROWS` rows outside the held-out block gets the mean level of the others."""
+    few = kept.sum(axis=0) < MIN_LEVEL_ROWS
+    if not few.any() or few.all():
+        return found
+    intercept, mean_level = (
+        np.where(few, own[~few].mean(), own) for own in (found.intercept, found.mean_level)
+    )
+    return replace(found, intercept=intercept, mean_level=mean_level)
 
 
 def fit_regression(

@@ -4,6 +4,8 @@ In: columns of features.daily and the hourly bars of a panel. Out: the design ma
 Never: a value of a later day, or a window that depends on how much history the panel holds: each window has a fixed length, so a day
 gives the same bits alone and among others. A day without complete bars repeats the newest complete one, up to 3 days old.
 
+A few missing hours among the last count as their neighbours do; with more than a quarter of them missing the day before stands in.
+
 The realised range of a day is the sum over its hours of log(high / low)^2 / (4 log 2): as an estimate of the day's variance about five
 times as precise as the sum of squared returns of the same bars (Parkinson 1980, Journal of Business 53; Christensen and Podolskij 2007,
 Journal of Econometrics 141).
@@ -127,8 +129,12 @@ def _ranges(panel: Panel) -> list[Floats]:
     complete = np.isfinite(realised_range(panel))
     last = []
     for hours in LAST_HOURS:
-        total = np.nansum(hourly[:, 24 - hours :], axis=1)
-        last.append(np.log(_newest(np.where(complete, total, np.nan)) + TINY))
+        known = np.isfinite(hourly[:, 24 - hours :])
+        count = known.sum(axis=1)
+        total = np.where(known, hourly[:, 24 - hours :], 0.0).sum(axis=1)
+        usable = complete & (count >= math.ceil(0.75 * hours))
+        scaled = np.where(usable, total * hours / np.maximum(count, 1), np.nan)
+        last.append(np.log(_newest(scaled) + TINY))
     return [
         *(np.log(trailing_mean(daily, days)) for days in RANGE_DAYS),
         market,

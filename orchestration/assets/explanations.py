@@ -44,10 +44,12 @@ def attention_weights(
         total = connection.execute("SELECT count(*) FROM forecasts.attention_weights").fetchone()
         shares = connection.execute(
             """
-            SELECT modality, sum(weight) / count(DISTINCT (asset, layer, head)) AS share
-            FROM forecasts.attention_weights WHERE as_of = ? GROUP BY modality ORDER BY share DESC
+            SELECT modality, sum(weight) / (
+                SELECT count(DISTINCT (asset, model_version, layer, head)) FROM forecasts.attention_weights WHERE as_of = $day
+            ) AS share
+            FROM forecasts.attention_weights WHERE as_of = $day GROUP BY modality ORDER BY share DESC
             """,
-            [last],
+            {"day": last},
         ).fetchall()
     table = "\n".join(f"| {modality} | {share:.1%} |" for modality, share in shares)
     return result(

@@ -15,7 +15,7 @@ import pandas as pd
 
 from ml.worker import code_version
 from orchestration.assets.common import GPU_POOL, key_of, output_options, result
-from orchestration.assets.training import MOST_FEATURE_LAG_DAYS, fit_config, write_training_snapshot
+from orchestration.assets.training import fit_config, history_days, write_training_snapshot
 from orchestration.gates import require_open_gates
 from orchestration.panels import read_features
 from orchestration.partitions import day_range
@@ -52,7 +52,8 @@ def studies(
             f" lower {PREFIX}STUDY_ORIGINS or choose a later day",
             allow_retries=False,
         )
-    history = (origins[-1] - origins[0]).days + settings.train_window_days + MOST_FEATURE_LAG_DAYS
+    history = (origins[-1] - origins[0]).days + settings.train_window_days
+    history += history_days([("attention", fit_config(settings, "attention"))])
     with warehouse.read() as connection:
         require_open_gates(connection, [as_of])
         frames = read_features(connection, origins[-1], history)

@@ -31,6 +31,7 @@ from orchestration.versions import read_retrains, trained_on
 from orchestration.warehouse import replace_rows
 from orchestration.workers import run_worker
 
+ATTENTION_ANCHOR = "har_panel"
 MOST_FEATURE_LAG_DAYS = 120
 """Days before the training window that are always read; a model that looks further back gets them."""
 
@@ -65,7 +66,8 @@ def fit_config(settings: Settings, model: str) -> dict[str, Any]:
     """Configuration of a model's fit, as the worker reads it and the registry keeps it."""
     config: dict[str, Any] = {"window_days": settings.train_window_days}
     if model == "attention":
-        config["epochs"] = settings.attention_epochs
+        # The anchor by name: a version that stands on another one, from before there were several, does not count as made.
+        config |= {"epochs": settings.attention_epochs, "anchor": ATTENTION_ANCHOR}
         config |= settings.attention_config
         if settings.attention_warm_start:
             config["warm_start"] = True

@@ -98,6 +98,7 @@ def test_the_adopted_config_is_checked_and_reaches_the_fit(tmp_path):
     assert fit_config(settings, "attention") == {
         "window_days": 1500,
         "epochs": 20,
+        "anchor": "har_panel",
         "d_model": 40,
         "dropout": 0.1,
     }

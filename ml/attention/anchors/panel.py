@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from ml.attention.anchors.protocol import FloatArray, ModelAnchor
 from ml.baselines.har import complete_stretch
-from ml.baselines.panel_har import MIN_PANEL_ROWS, PanelHar, corrected
+from ml.baselines.panel_har import MIN_PANEL_ROWS, PanelHar, corrected, missing_hours
 from ml.baselines.panel_regressors import NAMES, panel_design
 from ml.baselines.pooled import COMPLETE_DAYS, MIN_POOLED_ROWS, PooledHar, shrunk_coefficients
 from ml.baselines.regressors import REGRESSORS, design
@@ -213,13 +213,15 @@ class PanelHarAnchor(_PanelAnchor):
     def _common(self, panel: Panel) -> FloatArray:
         tensors = self._model.state().tensors
         shape = (len(panel.days), len(panel.assets), len(HORIZONS))
-        if not self._fitted_panel():
+        if not self._fitted_panel() or missing_hours(panel):
             return np.full(shape, np.nan)
         x = panel_design(panel)[:, :, None, :]  # (T, N, 1, P)
         level = np.nanmean(tensors["intercept"], axis=0)  # (H,)
         return np.asarray((x * tensors["slopes"].T).sum(axis=-1) + level)
 
     def _missing(self, panel: Panel, column: int) -> str:
+        if missing_hours(panel):
+            return missing_hours(panel)
         if not self._fitted_panel():
             return f"the panel's slopes need features.hourly and {MIN_PANEL_ROWS} rows of all coins"
         absent = ~np.isfinite(panel_design(panel)[-1, column])

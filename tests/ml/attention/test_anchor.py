@@ -215,4 +215,4 @@ def test_the_panel_har_without_hours_refuses_and_says_so() -> None:
     anchor.fit(daily_only, TRAINED, 360, 0)
     log_variance, status = anchor.forecast(daily_only, DAYS[:1])
     assert np.isnan(log_variance).all()
-    assert "need features.hourly" in status[0, 0]
+    assert "needs features.hourly" in status[0, 0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -163,6 +164,31 @@ def test_without_hourly_bars_it_says_what_it_needs(panel: Panel) -> None:
     assert set(model.state().meta["status"].values()) == {
         "needs features.hourly, has no high_low_range"
     }
+
+
+def test_missing_hours_at_the_end_of_a_day_are_no_calm(panel: Panel) -> None:
+    """A quarter of the last hours may be missing; without the last one the newest complete day's stands in."""
+    row, field = 400, panel.hourly_fields.index("high_low_range")
+    place = [NAMES.index(f"range_last_{hours}h") for hours in (1, 4)]
+    hourly = panel.hourly.copy()
+    hourly[row, 23, :, field] = np.nan
+    holed = replace(panel, hourly=hourly)
+    found, whole = panel_design(holed)[:, 0][:, place], panel_design(panel)[:, 0][:, place]
+    assert found[row, 0] == whole[row - 1, 0]
+    squared = panel.hourly[row, 20:23, 0, field].astype(np.float64) ** 2 / (4 * math.log(2))
+    assert found[row, 1] == pytest.approx(np.log(squared.mean() * 4 + 1e-9))
+    np.testing.assert_array_equal(found[:row], whole[:row])
+
+
+def test_a_coin_whose_rows_all_lie_in_one_block_has_held_out_forecasts_too() -> None:
+    x, y = made_up(days=1000)
+    usable = np.ones(y.shape, dtype=bool)
+    usable[:850, 3] = False  # listed late, within the last of five blocks
+    _, predicted = choose_penalty(x, y, y, usable, horizon=5)
+    assert np.isfinite(predicted[850:, 3]).all()
+    assert (
+        abs((y[850:, 3] - predicted[850:, 3]).mean()) > 0.5
+    )  # its own level is unknown to that fold
 
 
 @pytest.mark.archive
