@@ -21,10 +21,10 @@ from ml.baselines.panel_regressors import (
     panel_design,
     realised_range,
 )
+from ml.baselines.pooled import usable_rows
 from ml.calibration import Floats, PointFit, PointForecastModel
 from ml.forecasts import HORIZONS
 from ml.panel import Panel, mean_ahead
-from ml.risk.tails import MIN_OBSERVATIONS
 
 COMPLETE_DAYS = 22
 MIN_PANEL_ROWS = 500
@@ -92,19 +92,9 @@ class PanelHar(PointForecastModel):
             y = np.log(np.where(target > 0, target, np.nan))
             smooth = 0.5 * (y + np.log(mean_ahead(ranges, horizon)[first:]))
             smooth = np.where(np.isfinite(smooth), smooth, y)
-            usable = np.isfinite(x).all(axis=-1) & np.isfinite(y)
-            rows = usable.sum(axis=0)
-            for index in np.flatnonzero(rows < MIN_OBSERVATIONS):
-                status[panel.assets[index]] = (
-                    f"needs {MIN_OBSERVATIONS} days with every regressor and a known target, "
-                    f"has {rows[index]} at {horizon} days"
-                )
-            usable[:, rows < MIN_OBSERVATIONS] = False
-            if usable.sum() < MIN_PANEL_ROWS:
-                for asset in panel.assets:
-                    status.setdefault(
-                        asset, f"needs {MIN_PANEL_ROWS} rows of all coins, has {usable.sum()}"
-                    )
+            usable, refused = usable_rows(x, y, panel.assets, horizon, MIN_PANEL_ROWS)
+            status |= {asset: status.get(asset, reason) for asset, reason in refused.items()}
+            if not usable.any():
                 continue
             penalty, predicted = choose_penalty(x, y, smooth, usable, horizon)
             penalties[str(horizon)] = penalty

@@ -57,19 +57,9 @@ class PooledHar(PointForecastModel):
         for column, horizon in enumerate(HORIZONS):
             target = panel.target(horizon)[first:]
             y = np.log(np.where(target > 0, target, np.nan))
-            usable = np.isfinite(x).all(axis=-1) & np.isfinite(y)  # (T, N)
-            rows = usable.sum(axis=0)
-            for index in np.flatnonzero(rows < MIN_OBSERVATIONS):
-                status[panel.assets[index]] = (
-                    f"needs {MIN_OBSERVATIONS} days with every regressor and a known target, "
-                    f"has {rows[index]} at {horizon} days"
-                )
-            usable[:, rows < MIN_OBSERVATIONS] = False
-            if usable.sum() < MIN_POOLED_ROWS:
-                for asset in panel.assets:
-                    status.setdefault(
-                        asset, f"needs {MIN_POOLED_ROWS} rows of all coins, has {usable.sum()}"
-                    )
+            usable, refused = usable_rows(x, y, panel.assets, horizon, MIN_POOLED_ROWS)
+            status |= {asset: status.get(asset, reason) for asset, reason in refused.items()}
+            if not usable.any():
                 continue
             strength, predicted = choose_strength(x, y, usable, horizon)
             strengths[str(horizon)] = strength
@@ -94,6 +84,30 @@ class PooledHar(PointForecastModel):
             absent = ~np.isfinite(x[:, :, 1 + position])
             reason[absent] = f"{' or '.join(REGRESSORS[position].columns)} is missing or 0"
         return np.exp(fitted), reason
+
+
+def usable_rows(
+    x: Floats, y: Floats, assets: tuple[str, ...], horizon: int, least: int
+) -> tuple[NDArray[np.bool_], dict[str, str]]:
+    """Rows (T, N) to fit a panel on, and why coins are refused; none where all coins together have fewer than `least`.
+
+    x (T, N, P) regressors, y (T, N) log target; a coin needs `MIN_OBSERVATIONS` rows of its own.
+    """
+    usable = np.isfinite(x).all(axis=-1) & np.isfinite(y)
+    rows = usable.sum(axis=0)
+    few = rows < MIN_OBSERVATIONS
+    refused = {
+        assets[index]: f"needs {MIN_OBSERVATIONS} days with every regressor and a known target, "
+        f"has {rows[index]} at {horizon} days"
+        for index in np.flatnonzero(few)
+    }
+    usable[:, few] = False
+    total = int(usable.sum())
+    if total < least:
+        reason = f"needs {least} rows of all coins, has {total}"
+        refused |= {asset: refused.get(asset, reason) for asset in assets}
+        usable[:] = False
+    return usable, refused
 
 
 def choose_strength(

@@ -12,6 +12,7 @@ In: a `Panel`. Out: as `Anchor`. Never: a level from a target that ends after th
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -46,20 +47,20 @@ class _Borrowed:
     level_worth: FloatArray  # (H,) k: targets without overlap that the panel's level is worth
 
 
-class _PanelAnchor(ModelAnchor):
+class _PanelAnchor(ModelAnchor, ABC):
     """An anchor whose slopes are the panel's, which also serves coins that training never saw or refused as too young."""
 
     def __init__(self) -> None:
         super().__init__()
         self._borrowed: _Borrowed | None = None
 
+    @abstractmethod
     def _common(self, panel: Panel) -> FloatArray:
         """(T, N, H) log variance by the panel's slopes around the panel's level, the same function for every coin."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _missing(self, panel: Panel, column: int) -> str:
         """Why `_common` has nothing for a coin on the last day."""
-        raise NotImplementedError
 
     def _finished(
         self, fitted: FloatArray, log_target: FloatArray, horizon_column: int
@@ -146,9 +147,9 @@ class _PanelAnchor(ModelAnchor):
             status = {a: t if gives_forecasts(t) else BORROWED for a, t in status.items()}
         return ModelState(tensors=tensors, meta={**state.meta, "status": status})
 
+    @abstractmethod
     def _fitted_panel(self) -> bool:
         """Whether there were rows enough for the panel's slopes at every horizon."""
-        raise NotImplementedError
 
     @classmethod
     def from_state(cls, state: ModelState) -> Self:
