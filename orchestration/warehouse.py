@@ -26,9 +26,9 @@ from orchestration.sources.schema import TABLES
 from orchestration.tables import OUTPUT_TABLES
 
 CATALOG = "wh"
-LAYOUT_VERSION = "3"
-PREVIOUS_LAYOUT = "2"
-"""A layout that lacks nothing but tables and columns: they are added when it is next written to."""
+LAYOUT_VERSION = "4"
+PREVIOUS_LAYOUTS = ("2", "3")
+"""Layouts that lack nothing but tables and columns: they are added when it is next written to."""
 PUBLISHED_SCHEMAS = (
     "raw",
     "features",
@@ -124,7 +124,7 @@ class Warehouse:
         ).fetchone()
         if found and found[0]:
             layout = get_state(connection, "layout")
-            if layout == PREVIOUS_LAYOUT:
+            if layout in PREVIOUS_LAYOUTS:
                 self._add_columns(connection)
             elif layout != LAYOUT_VERSION:
                 raise WarehouseError(
@@ -153,6 +153,7 @@ class Warehouse:
         connection.execute("BEGIN")
         for table in OUTPUT_TABLES.values():
             connection.execute(table.ddl)
+            connection.execute(f"COMMENT ON TABLE {table.name} IS {_literal(table.description)}")
             for name, (kind, description) in table.columns.items():
                 connection.execute(
                     f'ALTER TABLE {table.name} ADD COLUMN IF NOT EXISTS "{name}" {kind}'

@@ -1,0 +1,18 @@
+"""The tables that orchestration itself writes: columns, types, keys and what each means, in one place.
+
+In: nothing. Out: ``OUTPUT_TABLES``, from which the warehouse makes DDL and SQL comments, Dagster its column schemas and
+the docs their reference. The raw tables are in ``sources/schema.py``, the feature tables in ``transforms/``.
+"""
+
+from __future__ import annotations
+
+from orchestration.tables import evaluation, explanations, forecasts, models, operations, risk
+from orchestration.tables.layout import OutputTable
+
+__all__ = ["OUTPUT_TABLES", "OutputTable"]
+
+OUTPUT_TABLES: dict[str, OutputTable] = {
+    table.name: table
+    for module in (models, forecasts, explanations, risk, evaluation, operations)
+    for table in module.TABLES
+}
