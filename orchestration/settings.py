@@ -138,6 +138,11 @@ class Settings(BaseModel):
     study_origins: int = Field(
         3, ge=1, description="training days at which a study judges each trial"
     )
+    attention_retention_days: int | None = Field(
+        None,
+        ge=90,
+        description="days of attention weights to keep; empty: all of them. Explanations are kept for ever",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where training runs")
     workers: Literal["subprocess"] = Field(
         "subprocess", description="how the training worker is started"

@@ -24,6 +24,7 @@ import pandas as pd
 from orchestration.settings import Settings
 from orchestration.sources.schema import TABLES
 from orchestration.tables import OUTPUT_TABLES
+from orchestration.views import create_views
 
 CATALOG = "wh"
 LAYOUT_VERSION = "4"
@@ -188,6 +189,9 @@ class Warehouse:
                 attach(connection, fresh, "published", read_only=False)
                 self._copy_tables(connection)
                 set_state(connection, "revision", revision, catalog="published")
+                connection.execute("USE published")
+                create_views(connection)
+                connection.execute(f"USE {CATALOG}")
                 connection.execute("DETACH published")
             finally:
                 connection.close()

@@ -30,6 +30,7 @@ MAP_COLUMNS = (
     "model_version",
     "layer",
     "head",
+    "head_scale",
     "token",
     "scale",
     "modality",
@@ -126,6 +127,7 @@ class AttentionMaps:
     ]  # (D, N, layer, head, token), 0 = masked, or not of the head's scale
     present: NDArray[np.bool_]  # (D, N, token)
     tokens: TokenTable
+    head_scales: tuple[str, ...]  # (head,) what each head may read
     context_age_days: NDArray[np.float64]  # (D, N, context token), NaN = unknown
     provider_names: tuple[str, ...]  # the first is ''
     provider: NDArray[np.int32]  # (D, N, token) index into `provider_names`
@@ -157,6 +159,7 @@ class AttentionMaps:
             "model_version": _labels(np.zeros(len(d), dtype=np.int32), (model_version,)),
             "layer": layer,
             "head": head,
+            "head_scale": _labels(head, self.head_scales),
             "token": token,
             "scale": _labels(token, self.tokens.scale),
             "modality": _labels(token, self.tokens.modality),

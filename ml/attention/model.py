@@ -232,6 +232,7 @@ class AttentionModel:
             weights=weights,
             present=present,
             tokens=table,
+            head_scales=config.network.head_scales * len(self.forecaster.networks),
             context_age_days=context_ages(panel, rows, table),
             provider_names=provider_names,
             provider=provider,

@@ -5,7 +5,7 @@ In: the attention versions that serve the days and the features that they read. 
 """
 
 from collections.abc import Callable
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import dagster as dg
@@ -17,7 +17,7 @@ from orchestration.panels import read_features
 from orchestration.partitions import day_range
 from orchestration.platform import Platform
 from orchestration.versions import ServedDays, served_days
-from orchestration.warehouse import replace_rows
+from orchestration.warehouse import bump_revision, replace_rows
 
 ATTENTION_MODELS = ("attention",)
 FEATURE_DEPS = [key_of("forecasts.volatility"), key_of("features.daily"), key_of("features.hourly")]
@@ -39,7 +39,11 @@ def attention_weights(
     def weigh(model: Any, panel: Any, block: ServedDays) -> pd.DataFrame:
         return model.attention(panel, block.days).to_frame(block.model_version)
 
-    made = _fill(platform, "forecasts.attention_weights", first, last, weigh)
+    kept_from = _kept_from(platform, last)
+    made = 0
+    if last >= kept_from:
+        made = _fill(platform, "forecasts.attention_weights", max(first, kept_from), last, weigh)
+    dropped = _drop_before(platform, kept_from)
     with platform.warehouse.read() as connection:
         total = connection.execute("SELECT count(*) FROM forecasts.attention_weights").fetchone()
         shares = connection.execute(
@@ -56,6 +60,7 @@ def attention_weights(
         platform,
         int(total[0]) if total else 0,
         rows_made=made,
+        rows_past_retention=dropped,
         **{f"attention_share_{modality}": float(share) for modality, share in shares},
         attention_by_modality=dg.MetadataValue.md(
             f"| modality | attention of the forecast token |\n|---|---|\n{table}"
@@ -96,6 +101,31 @@ def explanations(
         rows_made=made,
         **{f"forecasts_{verdict}": int(count) for verdict, count in verdicts},
     )
+
+
+def _kept_from(platform: Platform, last: date) -> date:
+    """First day whose weights are kept once those of ``last`` are there: the same after a backfill as after daily runs."""
+    kept = platform.settings.attention_retention_days
+    if kept is None:
+        return date.min
+    with platform.warehouse.read() as connection:
+        newest = connection.execute("SELECT max(as_of) FROM forecasts.attention_weights").fetchone()
+    end = max(last, newest[0]) if newest and newest[0] else last
+    return end - timedelta(days=kept - 1)
+
+
+def _drop_before(platform: Platform, kept_from: date) -> int:
+    """Delete weights of days before ``kept_from``; returns how many rows."""
+    if kept_from == date.min:
+        return 0
+    with platform.warehouse.write() as connection:
+        found = connection.execute(
+            "DELETE FROM forecasts.attention_weights WHERE as_of < ?", [kept_from]
+        ).fetchone()
+        dropped = int(found[0]) if found else 0
+        if dropped:
+            bump_revision(connection)
+    return dropped
 
 
 def _fill(

@@ -141,7 +141,9 @@ def attention_map(weights: list[Row]) -> Chart:
             str(r["label"]) for r in sorted(weights, key=lambda r: (_scale_order(r), r["label"]))
         )
     )
-    heads = sorted({(int(r["layer"]), int(r["head"])) for r in weights})
+    scales = {(int(r["layer"]), int(r["head"])): r["head_scale"] for r in weights}
+    heads = sorted(scales)
+    one_layer = heads[-1][0] == 0
     cells = {(int(r["layer"]), int(r["head"]), str(r["label"])): r for r in weights}
     share = [
         [cells[(*head, c)]["weight"] if (*head, c) in cells else None for c in columns]
@@ -156,7 +158,11 @@ def attention_map(weights: list[Row]) -> Chart:
             {
                 "type": "heatmap",
                 "x": [label(c) for c in columns],
-                "y": [f"layer {layer + 1}, head {head + 1}" for layer, head in heads],
+                "y": [
+                    f"{scales[layer, head] or 'head'} {head + 1}"
+                    + ("" if one_layer else f", layer {layer + 1}")
+                    for layer, head in heads
+                ],
                 "z": share,
                 "customdata": counts,
                 "colorscale": [[0, "@surface"], [1, "@accent"]],

@@ -22,7 +22,7 @@ def attention(connection: duckdb.DuckDBPyConnection, as_of: date) -> list[Row]:
     return rows(
         connection,
         f"""
-        SELECT asset, model, model_version, layer, head, scale, modality,
+        SELECT asset, model, model_version, layer, head, any_value(head_scale) AS head_scale, scale, modality,
             CASE scale WHEN 'forecast' THEN 'forecast token' WHEN 'asset' THEN 'other coins'
                 WHEN 'context' THEN replace(modality, '_', ' ') || CASE modality WHEN 'price' THEN ', context' ELSE '' END
                 ELSE replace(modality, '_', ' ') || ', ' || scale END AS label,

@@ -16,6 +16,10 @@ ATTENTION_WEIGHTS = OutputTable(
         "model_version": FORECAST_KEY["model_version"],
         "layer": ("INTEGER", "layer, from 0"),
         "head": ("INTEGER", "head, from 0"),
+        "head_scale": (
+            "VARCHAR",
+            "what the head may read beside the forecast token: intraday, daily, macro, context, assets or all",
+        ),
         "token": ("INTEGER", "position in the token sequence"),
         "scale": ("VARCHAR", "forecast, hourly, daily, weekly, context or asset"),
         "modality": (

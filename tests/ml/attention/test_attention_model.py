@@ -220,6 +220,8 @@ def test_attention_weights_sum_to_one_for_every_layer_and_head(
     assert tuple(frame.columns) == MAP_COLUMNS
     assert (frame["weight"] > 0).all()
     assert len(frame) == (maps.weights > 0).sum()
+    scales = frame.drop_duplicates("head").set_index("head")["head_scale"]
+    assert tuple(scales.sort_index()) == NetworkConfig().head_scales
     sums = frame.groupby(["asset", "as_of", "layer", "head"], observed=True)["weight"].sum()
     assert len(sums) == 15 * 4 * 2 * 5
     np.testing.assert_allclose(sums, 1, atol=1e-6)

@@ -231,6 +231,7 @@ def _attention(rng: np.random.Generator, source: str) -> pd.DataFrame:
                         "model_version": "2024-06-23-atte0001",
                         "layer": layer,
                         "head": head,
+                        "head_scale": ("intraday", "daily", "macro", "context")[head],
                         "token": n,
                         "scale": scale,
                         "modality": modality,
