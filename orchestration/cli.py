@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -77,6 +77,68 @@ def backfill(
     settings = _settings()
     _run(settings, "daily", first, last)
     _show_forecasts(settings, last)
+
+
+@app.command()
+def nowcast(
+    bars: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV or Parquet of bars since the last as_of: asset, ts, high, low, close, volume. Default: ask the source."
+        ),
+    ] = None,
+    at: Annotated[
+        datetime | None,
+        typer.Option(
+            help="UTC instant that no bar may end after; default: now for source=live, else 12 hours after the last as_of.",
+            formats=["%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"],
+        ),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Model by name; default: the champion.")] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV with every quantile.")] = False,
+) -> None:
+    """Update the newest forecasts with the bars of the running day; nothing is stored."""
+    settings = _settings()
+
+    def make() -> Any:
+        from orchestration.nowcast import bars_of_file, bars_of_source, open_nowcaster
+        from orchestration.platform import Platform
+        from orchestration.warehouse import read_published
+
+        with read_published(settings) as connection:
+            opened = open_nowcaster(connection, settings, model)
+        until = at.replace(tzinfo=UTC) if at else None
+        if bars is not None:
+            found = bars_of_file(bars)
+        else:
+            source = Platform(settings).source
+            start = datetime.combine(opened.nowcaster.as_of + timedelta(days=1), time(), tzinfo=UTC)
+            until = until or source.now() or start + timedelta(hours=12)
+            found = bars_of_source(source, opened.nowcaster, until)
+        made = opened.nowcaster.update(found, until)
+        return made, opened.beside_daily(made)
+
+    made, rows = _guard(make)
+    if as_csv:
+        return _print_table(list(rows.columns), rows.to_numpy().tolist(), as_csv=True)
+    table = Table(
+        title=f"{rows['model'].iloc[0]} as of {made.at:%Y-%m-%d %H:%M} UTC, from the forecast of {made.as_of} (annualised)",
+        title_justify="left",
+    )
+    for name in ("coin", "days", "volatility", "10 %", "90 %", "last night", "change"):
+        table.add_column(name, justify="left" if name == "coin" else "right")
+    for row in rows[rows["variance"].notna()].itertuples():
+        change = row.volatility / row.daily_volatility - 1
+        cells = [
+            f"{value:.1%}" for value in (row.volatility, row.q10, row.q90, row.daily_volatility)
+        ]
+        table.add_row(row.asset, str(row.horizon), *cells, f"{change:+.0%}")
+    console.print(table)
+    for asset, status in zip(made.assets, made.status, strict=True):
+        if status != "ok":
+            errors.print(f"[yellow]{_escape(asset)}[/]: {_escape(status)}", soft_wrap=True)
+    for note in made.notes:
+        errors.print(f"left aside: {_escape(note)}", soft_wrap=True)
 
 
 @app.command()

@@ -17,10 +17,8 @@ Floats = NDArray[np.float64]
 
 COLUMNS = ("asset", "ts", "high", "low", "close", "volume")
 """What bars must have. `open`, `quote_volume` and `taker_buy_volume` are read where they are there."""
-BARS_PER_HOUR = {24: 1, 288: 12}
-"""By the bars of a day, as features.daily counts them (`bars_expected`)."""
 LEAST_BARS = {24: 1, 288: 10}
-"""Bars that an hour needs to count, as in features.hourly."""
+"""Bars that an hour needs to count, as in features.hourly; by the bars of a day, as features.daily counts them (`bars_expected`)."""
 LONGEST_HOURS = 24
 """After so many hours the daily run is due."""
 _HOUR = np.timedelta64(1, "h")
@@ -62,36 +60,43 @@ class NewHours:
         assets: tuple[str, ...],
         close: Floats,
         start: np.datetime64,
-        bars_a_day: int,
+        bars_a_day: NDArray[np.int64],
         until: np.datetime64 | None = None,
     ) -> NewHours:
         """From bars `COLUMNS` in any order; `ts` is a bar's open, UTC.
 
-        close: (N,) the last close before `start`, from which the first return runs. bars_a_day: 24 or 288, the bars that the model's features are
-        made of. until: bars that end later are an error (default: none is). The nowcast is made at the end of the newest hour that any coin
-        has whole; a coin that lacks one of the hours up to there is refused with the reason. Raises `BarsError`.
+        close: (N,) the last close before `start`, from which the first return runs. bars_a_day: (N,) 24 or 288, the bars that a
+        coin's features are made of. until: bars that end later are an error (default: none is). The nowcast is made at the end of the newest hour that more than half
+        of the coins with bars have whole; a coin that lacks one of the hours up to there is refused with the reason. Raises `BarsError`.
         """
-        if bars_a_day not in BARS_PER_HOUR:
-            raise BarsError(f"{bars_a_day} bars a day: expected 24 (hours) or 288 (5 minutes)")
-        width = np.timedelta64(60 // BARS_PER_HOUR[bars_a_day], "m")
-        frame, opened, notes = _checked(bars, assets, start, width, until)
-        column = np.asarray(pd.Index(assets).get_indexer(pd.Index(frame["asset"])), dtype=np.int64)
+        odd = ~np.isin(bars_a_day, list(LEAST_BARS))
+        if odd.any():
+            raise BarsError(
+                f"{bars_a_day[odd][0]} bars a day: expected 24 (hours) or 288 (5 minutes)"
+            )
+        frame, opened, column, notes = _checked(bars, assets, start, bars_a_day, until)
         hour = ((opened - start) // _HOUR).astype(np.int64)
         counts = _totals(np.ones(len(frame)), hour, column, len(assets))
-        whole = counts >= LEAST_BARS[bars_a_day]
+        whole = counts >= np.array([LEAST_BARS[int(day)] for day in bars_a_day])
+        # An hour with enough bars may still be running: it is over once its last bar is there, or a bar of a later hour.
+        ends = opened + _width(bars_a_day)[column] == start + (hour + 1) * _HOUR
+        over = _totals(ends.astype(np.float64), hour, column, len(assets)) > 0
+        over[:-1] |= np.cumsum(counts[::-1], axis=0)[::-1][1:] > 0
+        whole &= over
         if not whole.any():
             raise BarsError(
-                f"no whole hour among {len(frame)} bars since {start}: expected one at least"
+                f"no whole hour among {len(frame)} bars since {_said(start)}: expected one at least"
             )
-        hours = int(np.flatnonzero(whole.any(axis=1)).max()) + 1
+        most = whole.sum(axis=1) * 2 > (counts > 0).any(axis=0).sum()
+        hours = int(np.flatnonzero(most if most.any() else whole.any(axis=1)).max()) + 1
         if hours < len(counts):
             later = int(counts[hours:].sum())
             notes.append(
-                f"{later} bars after {start + hours * _HOUR} UTC, in an hour that is not over"
+                f"{later} bars after {_said(start + hours * _HOUR)}, in an hour that is not over or that most coins lack"
             )
         kept = hour < hours
         frame, hour, column, opened = frame[kept], hour[kept], column[kept], opened[kept]
-        returns = _log_returns(frame, opened, column, close, start, width)
+        returns = _log_returns(frame, opened, column, close, start, _width(bars_a_day)[column])
         shape = (hours, len(assets))
         log_high = np.full(shape, -np.inf)
         log_low = np.full(shape, np.inf)
@@ -128,14 +133,19 @@ class NewHours:
         )
 
 
+def _width(bars_a_day: NDArray[np.int64]) -> NDArray[np.timedelta64]:
+    """(N,) length of a bar."""
+    return np.asarray((1440 // bars_a_day).astype("timedelta64[m]"))
+
+
 def _checked(
     bars: pd.DataFrame,
     assets: tuple[str, ...],
     start: np.datetime64,
-    width: np.timedelta64,
+    bars_a_day: NDArray[np.int64],
     until: np.datetime64 | None,
-) -> tuple[pd.DataFrame, NDArray[np.datetime64], list[str]]:
-    """The bars since `start` in order, when each opened, and notes; BarsError for what cannot be used."""
+) -> tuple[pd.DataFrame, NDArray[np.datetime64], NDArray[np.int64], list[str]]:
+    """The bars since `start` in order, when each opened, its coin, and notes; BarsError for what cannot be used."""
     lacking = [name for name in COLUMNS if name not in bars.columns]
     if lacking:
         raise BarsError(f"bars lack {', '.join(lacking)}: expected {', '.join(COLUMNS)}")
@@ -156,10 +166,10 @@ def _checked(
     opened = frame["opened"].to_numpy()
     early = opened < start
     if early.any():
-        notes.append(f"{int(early.sum())} bars before {start} UTC, of days that are forecast")
+        notes.append(f"{int(early.sum())} bars before {_said(start)}, of days that are forecast")
         frame, opened = frame[~early].reset_index(drop=True), opened[~early]
     if frame.empty:
-        raise BarsError(f"no bars since {start} UTC: expected at least one whole hour")
+        raise BarsError(f"no bars since {_said(start)}: expected at least one whole hour")
 
     def complain(wrong: Any, what: str) -> None:
         found = np.flatnonzero(np.asarray(wrong))
@@ -181,15 +191,18 @@ def _checked(
         "close {close}: expected between low {low} and high {high}",
     )
     complain(frame.duplicated(["asset", "opened"]), "there twice")
+    column = np.asarray(pd.Index(assets).get_indexer(pd.Index(frame["asset"])), dtype=np.int64)
+    width = _width(bars_a_day)[column]
+    frame["minutes"] = width.astype(np.int64)
     misplaced = (opened - start) % width != np.timedelta64(0, "us")
-    complain(misplaced, f"expected bars of {width.astype(int)} minutes that open on the clock")
+    complain(misplaced, "expected bars of {minutes} minutes that open on the clock")
     if until is not None:
-        complain(opened + width > until, f"ends after {until} UTC")
+        complain(opened + width > until, f"ends after {_said(until)}")
     complain(
         opened + width > start + LONGEST_HOURS * _HOUR,
-        f"ends more than {LONGEST_HOURS} hours after {start} UTC: run the daily job for that day first",
+        f"ends more than {LONGEST_HOURS} hours after {_said(start)}: run the daily job for that day first",
     )
-    return frame, opened, notes
+    return frame, opened, column, notes
 
 
 def _log_returns(
@@ -198,7 +211,7 @@ def _log_returns(
     column: NDArray[np.int64],
     close: Floats,
     start: np.datetime64,
-    width: np.timedelta64,
+    width: NDArray[np.timedelta64],
 ) -> Floats:
     """(bars,) from the close of the bar before, or of the as_of day; from the bar's own open after a gap, where it is given."""
     price = np.log(frame["close"].to_numpy())
@@ -207,7 +220,7 @@ def _log_returns(
     new_coin = np.ones(len(price), dtype=bool)
     new_coin[1:] = column[1:] != column[:-1]
     follows = np.zeros(len(price), dtype=bool)
-    follows[1:] = opened[1:] - opened[:-1] == width
+    follows[1:] = opened[1:] - opened[:-1] == width[1:]
     at_start = new_coin & (opened == start)
     with np.errstate(invalid="ignore", divide="ignore"):
         before = np.where(at_start, np.log(close)[column], before)
@@ -232,10 +245,12 @@ def _totals(
     return np.asarray(flat.reshape(count, assets), dtype=np.float64)
 
 
+def _said(instant: np.datetime64) -> str:
+    return f"{pd.Timestamp(instant):%Y-%m-%d %H:%M} UTC"
+
+
 def _missing(whole: NDArray[np.bool_], start: np.datetime64) -> str:
     if whole.all():
         return "ok"
     first = int(np.flatnonzero(~whole)[0])
-    return (
-        f"{int(whole.sum())} of {len(whole)} hours: no whole hour from {start + first * _HOUR} UTC"
-    )
+    return f"{int(whole.sum())} of {len(whole)} hours: no whole hour from {_said(start + first * _HOUR)}"

@@ -90,13 +90,14 @@ class Nowcaster:
                 f"{model.name} reads {lookback} days of daily returns: a nowcast needs a model that reads at most {LONGEST_LOOKBACK_DAYS}"
             )
         self.model = model
+        self.assets = panel.assets
         self._correct = correct
         self._panel = panel
         self._history = History.of(panel, lookback + max(WINDOWS) + 2)
         self.as_of: date = panel.days[-1].astype(date)
         self.start = (panel.days[-1] + np.timedelta64(1, "D")).astype("datetime64[us]")
         bars = self._history.panel.feature("bars_expected")[-1]
-        self.bars_a_day = int(np.nanmax(bars)) if np.isfinite(bars).any() else 24
+        self.bars_a_day = np.where(np.isfinite(bars), bars, 24).astype(np.int64)
         self.close = np.where(self._history.complete[-1], panel.feature("close")[-1], np.nan)
 
     def update(self, bars: pd.DataFrame, until: datetime | None = None) -> Nowcast:
@@ -108,9 +109,7 @@ class Nowcaster:
         if until is not None:
             aware = until if until.tzinfo else until.replace(tzinfo=UTC)
             latest = np.datetime64(aware.astimezone(UTC).replace(tzinfo=None), "us")
-        hours = NewHours.of(
-            bars, self._panel.assets, self.close, self.start, self.bars_a_day, latest
-        )
+        hours = NewHours.of(bars, self.assets, self.close, self.start, self.bars_a_day, latest)
         return self.at(hours)
 
     def at(self, hours: NewHours) -> Nowcast:
@@ -131,7 +130,7 @@ class Nowcaster:
         return Nowcast(
             at=pd.Timestamp(hours.end, tz="UTC").to_pydatetime(),
             as_of=self.as_of,
-            assets=self._panel.assets,
+            assets=self.assets,
             variance=np.exp(log_variance),
             log_quantiles=log_quantiles,
             status=tuple(words),
