@@ -24,6 +24,7 @@ BENCHMARKS = {
     "latency": "one attention forecast from arrays to quantiles, and one token's update: p50 and p99",
     "ablation": "what each modality, scale and component of attention is worth on real data, with intervals",
     "training": "samples per second of training against neuralforecast and pytorch-forecasting, equal size",
+    "attention_sql": "a month of attention of 20 coins read by SQL, out of two years of it",
     "nowcast": "forecasts from the hours of the running day on real data, against the daily forecast that they update",
     "ingest": "years of 5-minute bars into the warehouse, killed on the way, against paged fetch_ohlcv",
 }
@@ -32,7 +33,7 @@ BENCHMARKS = {
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="\n".join(f"{name:<10} {text}" for name, text in BENCHMARKS.items()),
+        description="\n".join(f"{name:<14} {text}" for name, text in BENCHMARKS.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("name", choices=BENCHMARKS, metavar="NAME")

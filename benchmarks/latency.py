@@ -19,14 +19,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
+from benchmarks.nowcast import panel_of
 from ml.attention.execution import one_thread
 from ml.attention.export import arrays, trace
 from ml.attention.model import AttentionModel
 from ml.attention.runtime import GraphRunner, InferenceGraph
 from ml.explain.protocol import TokenBatch
+from ml.nowcast import Nowcaster
 from ml.panel import Panel
+from tests.ml.archive_frames import made_up_bars
 from tests.ml.attention.markets import planted_market
 
 TRAINED = date(2022, 1, 20)
@@ -62,6 +66,7 @@ def run(
             for name, forecast in _runtimes(model, batch, options, size == "product").items():
                 rows.append([size, name, tokens, parameters, *_timed(forecast, options.calls)])
         rows += _updates(panel, options)
+        rows.append(_nowcast(options))
     names = ("model", "what", "tokens", "parameters", *KEYS)
     records = [dict(zip(names, row, strict=True)) for row in rows]
     product = next(r for r in records if (r["model"], r["what"]) == ("product", OURS))
@@ -90,6 +95,7 @@ def run(
 
 
 OURS, UPDATE, ADVANCE = "OpenVINO", "token put and read", "hours advanced and read"
+NOWCAST = "nowcast of 3 coins, bars to quantiles"
 KEYS = ("p50_ms", "p99_ms", "p50_cpu_ms", "p99_cpu_ms", "p99_undisturbed_ms", "undisturbed_share")
 
 
@@ -183,6 +189,22 @@ def _updates(panel: Panel, options: argparse.Namespace) -> list[list[Any]]:
         ["linear", name, tokens, parameters, *_timed(action, options.calls)]
         for name, action in ((UPDATE, put), (ADVANCE, advance))
     ]
+
+
+def _nowcast(options: argparse.Namespace) -> list[Any]:
+    """Eight hours of new bars of three coins to their quantiles: bars checked, features of the running day, anchor, tokens, graph, twice."""
+    bars = made_up_bars(days=400)
+    known = panel_of(bars)
+    known = known.until(known.days[-2].astype(date))
+    model = AttentionModel()
+    model.fit(known, known.days[-1].astype(date), {**BRIEF, "window_days": 330}, seed=1)
+    nowcaster = Nowcaster(model, known)
+    stamps = pd.Series(bars["ts"])
+    new = bars[(stamps >= pd.Timestamp(nowcaster.start, tz="UTC")) & (stamps.dt.hour < 8)]
+    parameters = sum(p.numel() for p in model.forecaster.networks.parameters())
+    tokens = int(model.encode(known, [nowcaster.as_of]).mask.shape[1])
+    calls = max(50, options.calls // 20)
+    return ["product", NOWCAST, tokens, parameters, *_timed(lambda: nowcaster.update(new), calls)]
 
 
 def _timed(action: Callable[[], Any], calls: int) -> tuple[float, ...]:
