@@ -132,22 +132,22 @@ def _strategies(
     for name, leverage in (("advised", advised), ("constant", constant), ("ewma", smoothed)):
         kept = np.where(given & common, leverage, np.nan)
         for column, asset in enumerate(assets):
-            span = np.flatnonzero(np.isfinite(kept[:, column]))
-            if len(span) >= LEAST_DAYS:
-                own = slice(span[0], span[-1] + 1)
-                yield _row(name, asset, days[own], kept[own, [column]][:, None], returns[own, [column]][:, None])  # fmt: skip
-        some = np.flatnonzero(np.isfinite(kept).any(axis=1))
-        if len(some) >= LEAST_DAYS:
-            own = slice(some[0], some[-1] + 1)
-            yield _row(name, PORTFOLIO, days[own], kept[own], returns[own])
+            yield from _row(name, asset, days, kept[:, [column]], returns[:, [column]])
+        yield from _row(name, PORTFOLIO, days, kept, returns)
 
 
 def _row(
     strategy: str, asset: str, days: NDArray[np.datetime64], leverage: Floats, returns: Floats
-) -> dict[str, Any]:
-    """Leverage and returns (T, N) of the coins that make up ``asset``."""
-    found = performance(follow_weights(equal_weights(leverage), returns, DEFAULT_COST))
-    return {
+) -> Iterator[dict[str, Any]]:
+    """The row of ``asset`` from leverage and returns (T, N) of the coins that make it up; none where it has too few days."""
+    given = np.flatnonzero(np.isfinite(leverage).any(axis=1))
+    if len(given) < LEAST_DAYS:
+        return
+    span = slice(given[0], given[-1] + 1)
+    days = days[span]
+    weights = equal_weights(leverage[span])
+    found = performance(follow_weights(weights, returns[span], DEFAULT_COST))
+    yield {
         "strategy": strategy,
         "asset": asset,
         "first_as_of": days[0].item(),

@@ -158,7 +158,7 @@ class Settings(BaseModel):
         description="most of the capital that ES 97.5 % of the leveraged position may take",
     )
     leverage_band: float = Field(
-        0.10,
+        0.20,
         ge=0,
         lt=1,
         description="no change of the advised leverage while its target lies within this fraction of the last advice",

@@ -21,7 +21,7 @@ class LeveragePolicy:
     """Never more than this, however calm the market."""
     es_budget: float = 0.10
     """Most of the capital that the expected shortfall at 97.5 % over the horizon may take, a fraction."""
-    band: float = 0.10
+    band: float = 0.20
     """No trade while the target lies within this fraction of the last advice; 0 switches it off."""
     max_change: float = 0.10
     """Most that leverage may rise in a day, in units of leverage (0.10 = a tenth of the capital is bought)."""

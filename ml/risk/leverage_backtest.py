@@ -54,7 +54,7 @@ class Performance:
     worst_drawdown: float
     """Largest loss from a peak of the capital, a fraction of the peak, the first day's start included."""
     turnover_per_year: float
-    """Multiples of the capital traded in 365 days."""
+    """Multiples of the capital traded in 365 days, the entry on the first day left out (its cost is paid)."""
     mean_leverage: float
     growth_per_year: float
     """Log growth of the capital; -inf when it is lost."""
@@ -113,7 +113,7 @@ def performance(path: LeveragePath) -> Performance:
         days=days,
         realised_volatility=float(np.sqrt(DAYS_PER_YEAR * np.square(net).mean())),
         worst_drawdown=float((1.0 - path.capital / peak).max()),
-        turnover_per_year=float(DAYS_PER_YEAR * path.turnover.mean()),
+        turnover_per_year=float(DAYS_PER_YEAR * path.turnover[1:].mean()) if days > 1 else 0.0,
         mean_leverage=float(path.leverage.mean()),
         growth_per_year=math.log(end) * DAYS_PER_YEAR / days if end > 0 else -math.inf,
         sharpe=float(np.sqrt(DAYS_PER_YEAR) * net.mean() / spread) if spread > 0 else math.nan,

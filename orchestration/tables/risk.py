@@ -83,7 +83,10 @@ LEVERAGE_BACKTEST = OutputTable(
             "annualised root mean square of the daily returns of the capital",
         ),
         "worst_drawdown": ("DOUBLE", "largest loss from a peak of the capital, a fraction of it"),
-        "turnover_per_year": ("DOUBLE", "multiples of the capital traded in 365 days"),
+        "turnover_per_year": (
+            "DOUBLE",
+            "multiples of the capital traded in 365 days, without the entry",
+        ),
         "mean_leverage": ("DOUBLE", "mean gross exposure over capital"),
         "cost": ("DOUBLE", "cost per unit of turnover that is taken off"),
     },
