@@ -75,7 +75,7 @@ def backtest_rows(
     if advice.empty:
         return pd.DataFrame()
     first = advice["as_of"].min().date()
-    market = _market(connection, first, sunday)
+    market = _market(connection, settings, first, sunday)
     if market is None:
         return pd.DataFrame()
     rows = [
@@ -102,6 +102,7 @@ class _Market:
     assets: tuple[str, ...]
     close: Floats  # (T, N), the newest version known on the Sunday; NaN = none
     variance: Floats  # (T, N) as known on the day itself; NaN = not known then
+    smoothed: Floats  # (T, N) leverage by EWMA of these
 
 
 def _strategies(
@@ -126,7 +127,7 @@ def _strategies(
     for column in range(len(assets)):
         if np.isfinite(past[:, column]).sum() >= LEAST_FIT_DAYS:
             constant[:, column] = constant_leverage(past[:, column], *limits)
-    smoothed = ewma_leverage(market.variance[:, columns], *limits)[first:-1]
+    smoothed = market.smoothed[first:-1, columns]
     given = np.isfinite(advised)  # all strategies on the same days
     common = np.isfinite(constant) & np.isfinite(smoothed)
     for name, leverage in (("advised", advised), ("constant", constant), ("ewma", smoothed)):
@@ -176,7 +177,9 @@ def _advice(connection: duckdb.DuckDBPyConnection, sunday: date) -> pd.DataFrame
     return rows.assign(as_of=pd.to_datetime(rows["as_of"]))
 
 
-def _market(connection: duckdb.DuckDBPyConnection, first: date, sunday: date) -> _Market | None:
+def _market(
+    connection: duckdb.DuckDBPyConnection, settings: Settings, first: date, sunday: date
+) -> _Market | None:
     start = first - timedelta(days=HISTORY_DAYS)
     realized = connection.execute(
         """
@@ -193,8 +196,8 @@ def _market(connection: duckdb.DuckDBPyConnection, first: date, sunday: date) ->
     )
     wide = realized.assign(day=pd.to_datetime(realized["day"])).pivot(index="day", columns="asset")
     wide = wide.reindex(pd.DatetimeIndex(days))
-    close, variance = (wide[name] for name in ("close", "variance"))
+    close = wide["close"]
+    variance = wide["variance"][close.columns].to_numpy(np.float64)
+    smoothed = ewma_leverage(variance, settings.target_volatility, settings.max_leverage)
     assets = tuple(str(name) for name in close.columns)
-    return _Market(
-        days, assets, close.to_numpy(np.float64), variance[close.columns].to_numpy(np.float64)
-    )
+    return _Market(days, assets, close.to_numpy(np.float64), variance, smoothed)
