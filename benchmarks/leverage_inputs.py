@@ -121,14 +121,16 @@ def _with_drift(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _with_shortfall(rows: pd.DataFrame) -> pd.DataFrame:
     """`es_975` by the model's own past standardised returns, refitted on Sundays; NaN until there are 60 of them."""
-    standardised = rows["horizon_return"] / np.sqrt(rows["horizon"] * rows["variance"])
-    rows = rows.assign(standardised=standardised, es_975=np.nan)
-    for (_, horizon), own in rows.groupby(["asset", "horizon"], sort=True):
-        over = own["as_of"] + int(horizon) * DAY
-        for sunday, week in own.groupby("sunday", sort=True):
-            past = own[(over <= sunday) & (own["as_of"] > sunday - TAIL_DAYS * DAY)]["standardised"]
+    spread = np.sqrt(rows["horizon"] * rows["variance"])
+    rows = rows.assign(standardised=rows["horizon_return"] / spread, es_975=np.nan)
+    for key, own in rows.groupby(["asset", "horizon"], sort=True):
+        horizon = int(str(key[1]))
+        over = own["as_of"] + horizon * DAY
+        for sunday in sorted(own["sunday"].unique()):
+            known = (over <= sunday) & (own["as_of"] > sunday - TAIL_DAYS * DAY)
+            past, week = own.loc[known, "standardised"], own[own["sunday"] == sunday]
             if past.notna().sum() >= MIN_OBSERVATIONS:
-                risk = var_es(week["variance"], int(horizon), fit_tail(past.to_numpy()))
+                risk = var_es(week["variance"], horizon, fit_tail(past.to_numpy()))
                 rows.loc[week.index, "es_975"] = risk["es_975"]
     return rows
 

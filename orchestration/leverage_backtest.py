@@ -8,7 +8,6 @@ not been held for a day.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from ml.risk.leverage_backtest import (
     DEFAULT_COST,
     LEAST_FIT_DAYS,
+    LeveragePath,
     constant_leverage,
     equal_weights,
     ewma_leverage,
@@ -74,90 +74,104 @@ def backtest_rows(
     advice = _advice(connection, sunday)
     if advice.empty:
         return pd.DataFrame()
-    first = advice["as_of"].min().date()
-    market = _market(connection, settings, first, sunday)
+    market = _market(connection, settings, advice["as_of"].min().date(), sunday)
     if market is None:
         return pd.DataFrame()
-    rows = [
-        {
-            "source": str(own["source"].iloc[0]),
-            "as_of": sunday,
-            "model": str(key[0]),
-            "horizon": int(str(key[1])),
-            "target_volatility": settings.target_volatility,
-            "cost": DEFAULT_COST,
-            **row,
-        }
-        for key, own in advice.groupby(["model", "horizon"], sort=True)
-        for row in _strategies(own, market, settings)
-    ]
+    heads, leverages = [], []
+    for key, own in advice.groupby(["model", "horizon"], sort=True):
+        for strategy, leverage in _strategies(own, market, settings).items():
+            heads.append(
+                {
+                    "source": str(own["source"].iloc[0]),
+                    "as_of": sunday,
+                    "model": str(key[0]),
+                    "horizon": int(str(key[1])),
+                    "strategy": strategy,
+                    "target_volatility": settings.target_volatility,
+                    "cost": DEFAULT_COST,
+                }
+            )
+            leverages.append(leverage)
+    stacked = np.stack(leverages, axis=1)  # (T, head, N)
+    every = np.broadcast_to(market.returns[:, None, :], stacked.shape)
+    single = follow_weights(equal_weights(stacked[..., None]), every[..., None], DEFAULT_COST)
+    whole = follow_weights(equal_weights(stacked), every, DEFAULT_COST)
+    rows = []
+    for place, head in enumerate(heads):
+        mine = stacked[:, place]
+        for column, asset in enumerate(market.assets):
+            rows += _row(head, asset, market.held_days, mine[:, [column]], single, place, column)
+        rows += _row(head, PORTFOLIO, market.held_days, mine, whole, place)
     return pd.DataFrame(rows)
+
+
+def _row(
+    head: dict[str, Any],
+    asset: str,
+    days: NDArray[np.datetime64],
+    leverage: Floats,
+    path: LeveragePath,
+    *strategy: int,
+) -> list[dict[str, Any]]:
+    """The row of ``asset``, of which ``leverage`` (T, coins) says when it was held; none where that was on too few days."""
+    given = np.flatnonzero(np.asarray(np.isfinite(leverage).any(axis=1)))
+    if len(given) < LEAST_DAYS:
+        return []
+    first, last = int(given[0]), int(given[-1])
+    found = performance(path.part(first, last, *strategy))
+    return [
+        {
+            **head,
+            "asset": asset,
+            "first_as_of": days[first].item(),
+            "days": found.days,
+            "realised_volatility": found.realised_volatility,
+            "worst_drawdown": found.worst_drawdown,
+            "turnover_per_year": found.turnover_per_year,
+            "mean_leverage": found.mean_leverage,
+        }
+    ]
 
 
 @dataclass(frozen=True)
 class _Market:
-    """Prices and variances of the coins as known on a Sunday, days down, coins across."""
+    """Prices and variances of N coins as known on a Sunday."""
 
-    days: NDArray[np.datetime64]  # (T,) from the start of the history to the Sunday
     assets: tuple[str, ...]
-    close: Floats  # (T, N), the newest version known on the Sunday; NaN = none
-    variance: Floats  # (T, N) as known on the day itself; NaN = not known then
-    smoothed: Floats  # (T, N) leverage by EWMA of these
-
-
-def _strategies(
-    advice: pd.DataFrame, market: _Market, settings: Settings
-) -> Iterator[dict[str, Any]]:
-    assets = tuple(sorted(set(advice["asset"].astype(str)) & set(market.assets)))
-    columns = [market.assets.index(asset) for asset in assets]
-    first = int(np.searchsorted(market.days, advice["as_of"].min().to_datetime64()))
-    days = market.days[first:-1]  # the last day's advice has not been held yet
-    if len(days) < LEAST_DAYS or not assets:
-        return
-    advised = held(
-        advice.pivot(index="as_of", columns="asset", values="advised_leverage")
-        .reindex(index=pd.DatetimeIndex(days), columns=list(assets))
-        .to_numpy(np.float64),
-        LONGEST_GAP_DAYS,
+    held_days: NDArray[
+        np.datetime64
+    ]  # (T,) as_of days of the window whose advice has been held, the first row F of the history
+    returns: Floats  # (T, N) from the close of each to the next
+    variance: (
+        Floats  # (F + T + 1, N) of the history, as known on the day itself; NaN = not known then
     )
-    returns = returns_of(market.close[:, columns])[first:]  # row t: close of day t to the next
-    past = market.variance[: first + 1, columns]  # the first day's is known when it is over
-    limits = settings.target_volatility, settings.max_leverage
+    smoothed: Floats  # (F + T + 1, N) leverage by EWMA of these
+
+    @property
+    def first_row(self) -> int:
+        return len(self.variance) - 1 - len(self.held_days)
+
+
+def _strategies(advice: pd.DataFrame, market: _Market, settings: Settings) -> dict[str, Floats]:
+    """(T, N) leverage by strategy, on the days and coins that all three have; NaN on others."""
+    wide = advice.pivot(index="as_of", columns="asset", values="advised_leverage")
+    index = pd.DatetimeIndex(market.held_days)
+    advised = wide.reindex(index=index, columns=list(market.assets)).to_numpy(np.float64)
+    first = market.first_row + int(np.flatnonzero(index >= wide.index.min())[0])
+    past = market.variance[: first + 1]  # the first day's is known when it is over
     constant = np.full(advised.shape, np.nan)
-    for column in range(len(assets)):
+    for column in range(len(market.assets)):
         if np.isfinite(past[:, column]).sum() >= LEAST_FIT_DAYS:
-            constant[:, column] = constant_leverage(past[:, column], *limits)
-    smoothed = market.smoothed[first:-1, columns]
-    given = np.isfinite(advised)  # all strategies on the same days
-    common = np.isfinite(constant) & np.isfinite(smoothed)
-    for name, leverage in (("advised", advised), ("constant", constant), ("ewma", smoothed)):
-        kept = np.where(given & common, leverage, np.nan)
-        for column, asset in enumerate(assets):
-            yield from _row(name, asset, days, kept[:, [column]], returns[:, [column]])
-        yield from _row(name, PORTFOLIO, days, kept, returns)
-
-
-def _row(
-    strategy: str, asset: str, days: NDArray[np.datetime64], leverage: Floats, returns: Floats
-) -> Iterator[dict[str, Any]]:
-    """The row of ``asset`` from leverage and returns (T, N) of the coins that make it up; none where it has too few days."""
-    given = np.flatnonzero(np.isfinite(leverage).any(axis=1))
-    if len(given) < LEAST_DAYS:
-        return
-    span = slice(given[0], given[-1] + 1)
-    days = days[span]
-    weights = equal_weights(leverage[span])
-    found = performance(follow_weights(weights, returns[span], DEFAULT_COST))
-    yield {
-        "strategy": strategy,
-        "asset": asset,
-        "first_as_of": days[0].item(),
-        "days": found.days,
-        "realised_volatility": found.realised_volatility,
-        "worst_drawdown": found.worst_drawdown,
-        "turnover_per_year": found.turnover_per_year,
-        "mean_leverage": found.mean_leverage,
+            constant[:, column] = constant_leverage(
+                past[:, column], settings.target_volatility, settings.max_leverage
+            )
+    found = {
+        "advised": held(advised, LONGEST_GAP_DAYS),
+        "constant": constant,
+        "ewma": market.smoothed[market.first_row : -1],
     }
+    common = np.logical_and.reduce([np.isfinite(leverage) for leverage in found.values()])
+    return {name: np.where(common, leverage, np.nan) for name, leverage in found.items()}
 
 
 def _advice(connection: duckdb.DuckDBPyConnection, sunday: date) -> pd.DataFrame:
@@ -198,6 +212,11 @@ def _market(
     wide = wide.reindex(pd.DatetimeIndex(days))
     close = wide["close"]
     variance = wide["variance"][close.columns].to_numpy(np.float64)
-    smoothed = ewma_leverage(variance, settings.target_volatility, settings.max_leverage)
-    assets = tuple(str(name) for name in close.columns)
-    return _Market(days, assets, close.to_numpy(np.float64), variance, smoothed)
+    begin = int(np.searchsorted(days, np.datetime64(first)))
+    return _Market(
+        assets=tuple(str(name) for name in close.columns),
+        held_days=days[begin:-1],
+        returns=returns_of(close.to_numpy(np.float64))[begin:],
+        variance=variance,
+        smoothed=ewma_leverage(variance, settings.target_volatility, settings.max_leverage),
+    )

@@ -36,12 +36,27 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class LeveragePath:
-    """T days of a strategy."""
+    """T days of a strategy, or of several side by side: then each array has their axes after the days."""
 
-    net_return: Floats  # (T,) simple, of the capital, after costs
-    capital: Floats  # (T + 1,), from 1
-    turnover: Floats  # (T,) traded at the start of each day, a fraction of the capital
-    leverage: Floats  # (T,) gross exposure after the trade
+    net_return: Floats  # (T, ...) simple, of the capital, after costs
+    capital: Floats  # (T + 1, ...), from 1
+    turnover: Floats  # (T, ...) traded at the start of each day, a fraction of the capital
+    leverage: Floats  # (T, ...) gross exposure after the trade
+
+    def part(self, first: int, last: int, *strategy: int) -> LeveragePath:
+        """Days first .. last of one strategy, by its indices; nothing may have been held before."""
+
+        def cut(values: Floats, stop: int) -> Floats:
+            for index in strategy:
+                values = np.asarray(values[:, index])
+            return values[first:stop]
+
+        return LeveragePath(
+            cut(self.net_return, last + 1),
+            cut(self.capital, last + 2),
+            cut(self.turnover, last + 1),
+            cut(self.leverage, last + 1),
+        )
 
 
 @dataclass(frozen=True)
@@ -65,46 +80,50 @@ class Performance:
 def follow_weights(
     weights: ArrayLike, returns: ArrayLike, cost: float = DEFAULT_COST
 ) -> LeveragePath:
-    """Hold `weights` (T, N), exposures after each trade as fractions of the capital, through `returns` (T, N).
+    """Hold `weights` (T, ..., N), exposures after each trade as fractions of the capital, through `returns`, as large.
 
-    Raises ValueError on unequal shapes, no day, a weight that is not a number from 0 up, a return that is not a number
-    of at least -1, or a cost outside [0, 1).
+    Each index of the axes between days and coins is a strategy with a capital of its own. Raises ValueError on unequal
+    shapes, no day, a weight that is not a number from 0 up, a return that is not a number of at least -1, or a cost
+    outside [0, 1).
     """
     exposure, moves = (np.asarray(values, dtype=np.float64) for values in (weights, returns))
-    if exposure.ndim != 2 or exposure.shape != moves.shape or len(exposure) == 0:
+    if exposure.ndim < 2 or exposure.shape != moves.shape or len(exposure) == 0:
         raise ValueError(
-            f"weights of shape {exposure.shape}, returns of {moves.shape}: expected one (days, coins)"
+            f"weights of shape {exposure.shape}, returns of {moves.shape}: expected one (days, ..., coins)"
         )
     for name, values, least in (("weight", exposure, 0.0), ("return", moves, -1.0)):
         wrong = ~(np.isfinite(values) & (values >= least))
         if wrong.any():
-            day, coin = np.argwhere(wrong)[0]
+            first = tuple(int(index) for index in np.argwhere(wrong)[0])
             raise ValueError(
-                f"{name} {values[day, coin]} on day {day} of column {coin}: expected a number from {least:g} up"
+                f"{name} {values[first]} on day {first[0]} of column {first[-1]}: expected a number from {least:g} up"
             )
     if not 0.0 <= cost < 1.0:
         raise ValueError(f"cost {cost}: expected a fraction from 0 to below 1")
-    days, coins = exposure.shape
-    capital, turnover = np.ones(days + 1), np.zeros(days)
-    before = np.zeros(coins)
+    days, *strategies, _ = exposure.shape
+    capital = np.ones((days + 1, *strategies))
+    turnover = np.zeros((days, *strategies))
+    alive = np.ones((days + 1, *strategies), dtype=bool)  # at the start of each day
+    before = np.zeros(exposure.shape[1:])
     for day in range(days):
-        turnover[day] = np.abs(exposure[day] - before).sum()
-        growth = 1.0 + float(exposure[day] @ moves[day])
+        turnover[day] = np.abs(exposure[day] - before).sum(axis=-1)
+        growth = 1.0 + (exposure[day] * moves[day]).sum(axis=-1)  # (...,)
         paid = 1.0 - cost * turnover[day]
-        if min(growth, paid) <= 0:
-            capital[day + 1 :] = 0.0
-            break
-        capital[day + 1] = capital[day] * paid * growth
-        before = exposure[day] * (1.0 + moves[day]) / growth
-    alive = capital[:-1] > 0
-    net = np.divide(capital[1:], capital[:-1], out=np.ones(days), where=alive) - 1.0
+        alive[day + 1] = alive[day] & (growth > 0) & (paid > 0)
+        capital[day + 1] = np.where(alive[day + 1], capital[day] * paid * growth, 0.0)
+        before = exposure[day] * (1.0 + moves[day]) / np.where(growth > 0, growth, 1.0)[..., None]
+    held_on = alive[:-1]
+    net = np.divide(capital[1:], capital[:-1], out=np.ones(held_on.shape), where=held_on) - 1.0
     return LeveragePath(
-        net, capital, np.where(alive, turnover, 0.0), np.where(alive, exposure.sum(axis=1), 0.0)
+        net,
+        capital,
+        np.where(held_on, turnover, 0.0),
+        np.where(held_on, exposure.sum(axis=-1), 0.0),
     )
 
 
 def performance(path: LeveragePath) -> Performance:
-    """The figures of a path."""
+    """The figures of the path of one strategy."""
     net, days = path.net_return, len(path.net_return)
     spread = float(net.std())
     peak = np.maximum.accumulate(path.capital)
@@ -121,9 +140,9 @@ def performance(path: LeveragePath) -> Performance:
 
 
 def equal_weights(leverage: ArrayLike) -> Floats:
-    """(T, N) leverage of each coin, NaN = none -> (T, N) weights: a day's capital in equal parts on the coins it has."""
+    """(..., N) leverage of each coin, NaN = none -> (..., N) weights: the capital in equal parts on the coins there are."""
     values = np.asarray(leverage, dtype=np.float64)
-    count = np.isfinite(values).sum(axis=1, keepdims=True)
+    count = np.isfinite(values).sum(axis=-1, keepdims=True)
     return np.asarray(np.where(np.isfinite(values), values, 0.0) / np.maximum(count, 1))
 
 

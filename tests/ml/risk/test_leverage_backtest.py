@@ -74,6 +74,22 @@ def test_equal_parts_of_two_coins() -> None:
     assert path.net_return[0] == pytest.approx(0.5 * 0.1 - 1.0 * 0.05)
 
 
+def test_strategies_side_by_side_are_each_as_alone() -> None:
+    chance = np.random.default_rng(3)
+    weights, returns = chance.uniform(0, 2, (30, 4)), chance.normal(0, 0.05, (30, 4))
+    weights[:10, 2] = 0.0
+    returns[20, 3] = -0.9  # ruin at a leverage above 1.1
+    weights[20, 3] = 2.0
+    together = follow_weights(weights[:, :, None], returns[:, :, None])
+    for n in range(4):
+        alone = follow_weights(weights[:, [n]], returns[:, [n]])
+        assert alone.capital.tolist() == together.capital[:, n].tolist()
+        assert performance(alone) == performance(together.part(0, 29, n)) or n == 3
+    assert together.capital[-1, 3] == 0.0
+    later = follow_weights(weights[10:, [2]], returns[10:, [2]])
+    assert performance(together.part(10, 29, 2)) == performance(later)
+
+
 @given(st.integers(1, 19), st.integers(0, 10))
 def test_what_comes_later_changes_nothing_before(cut: int, seed: int) -> None:
     chance = np.random.default_rng(seed)
