@@ -19,6 +19,7 @@ BENCHMARKS = {
     "line": "the main job, end to end: wall time, peak memory, time per step, leaderboard",
     "har": "walk-forward HARX-cal fits against statsmodels OLS, equal forecasts",
     "skill": "forecast skill on real data: QLIKE walked forward, against HARX-cal, with DM and MCS",
+    "leverage": "does uncertainty rank errors; advised leverage against constant and EWMA leverage, on real data",
     "garch": "GARCH-t and GJR-t fits against arch, cold and walk-forward, at equal likelihood",
     "attention": "time and memory of every attention kernel by sequence length, exponents, distance from softmax",
     "latency": "one attention forecast from arrays to quantiles, and one token's update: p50 and p99",

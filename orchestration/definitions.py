@@ -13,6 +13,7 @@ from orchestration.assets.features import dbt_features
 from orchestration.assets.forecasts import risk, volatility
 from orchestration.assets.ingest import INGEST_ASSETS
 from orchestration.assets.learning import learning
+from orchestration.assets.leverage import leverage_backtest
 from orchestration.assets.publish import published_snapshot, report
 from orchestration.assets.study import studies
 from orchestration.assets.training import registry
@@ -32,6 +33,7 @@ ASSETS = [
     *EXPLANATION_ASSETS,
     *EVALUATION_ASSETS,
     learning,
+    leverage_backtest,
     published_snapshot,
     report,
 ]

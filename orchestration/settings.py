@@ -162,6 +162,18 @@ class Settings(BaseModel):
         gt=0,
         description="most of the capital that ES 97.5 % of the leveraged position may take",
     )
+    leverage_band: float = Field(
+        0.20,
+        ge=0,
+        lt=1,
+        description="no change of the advised leverage while its target lies within this fraction of the last advice",
+    )
+    leverage_max_change: float = Field(
+        0.10,
+        gt=0,
+        allow_inf_nan=False,
+        description="most that the advised leverage rises in a day; it may fall twice as fast, and at once to a hard limit",
+    )
     simulated_start: date = Field(date(2022, 1, 1), description="first day of the simulated market")
     demo_as_of: date = Field(date(2024, 6, 30), description="last day of `volcast demo`")
     demo_days: int = Field(28, ge=2, description="days of forecasts that `volcast demo` makes")

@@ -1,6 +1,6 @@
 """Volatility forecasts of every model, and the risk figures drawn from them.
 
-In: features, artefacts of the versions that serve the days, open gates. Out: ``forecasts.volatility``, ``forecasts.refusals``, ``forecasts.risk``.
+In: features, artefacts of the versions that serve the days, open gates; for risk, audits and drift too. Out: ``forecasts.volatility``, ``forecasts.refusals``, ``forecasts.risk``.
 A day that a version has forecast is not forecast again.
 """
 
@@ -12,6 +12,7 @@ import pandas as pd
 from ml.model import fitted_lookback_days
 from ml.models import MODELS
 from orchestration.assets.common import key_of, output_options, result
+from orchestration.assets.explanations import ATTENTION_MODELS
 from orchestration.calibration import calibrated_forecasts
 from orchestration.champion import champion_on
 from orchestration.gates import require_open_gates
@@ -120,7 +121,21 @@ def volatility(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Pla
     )
 
 
-@dg.asset(**output_options("forecasts.risk", "forecasts", deps=[key_of("forecasts.volatility")]))
+@dg.asset(
+    **output_options(
+        "forecasts.risk",
+        "forecasts",
+        deps=[
+            key_of(name)
+            for name in (
+                "forecasts.volatility",
+                "forecasts.explanations",
+                "features.daily",
+                "models.drift",  # of Sundays before each day: a backfill has judged them by now, as daily runs had
+            )
+        ],
+    )
+)
 def risk(
     context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
 ) -> dg.MaterializeResult[None]:
@@ -128,7 +143,7 @@ def risk(
     settings, warehouse = platform.settings, platform.warehouse
     with warehouse.read() as connection:
         blocks = served_days(connection, settings, first, last, without="forecasts.risk")
-        rows = risk_rows(connection, settings, blocks, first, last)
+        rows = risk_rows(connection, settings, blocks, first, last, audited=ATTENTION_MODELS)
     if not rows.empty:
         with warehouse.write() as connection:
             replace_rows(connection, "forecasts.risk", rows, on=["as_of", "model", "model_version"])

@@ -1,6 +1,6 @@
 """The learning loop's decisions as Dagster assets.
 
-In: forecasts, explanations and scores of a run. Out: ``models.decisions``, ``models.drift``, ``models.attention_profiles`` and the statuses of
+In: forecasts and explanations of a run, and what followed earlier ones. Out: ``models.decisions``, ``models.drift``, ``models.attention_profiles`` and the statuses of
 ``models.registry``. A day that was judged is not judged again.
 """
 
@@ -22,7 +22,13 @@ from orchestration.tables import OUTPUT_TABLES
 from orchestration.warehouse import replace_rows
 
 TABLES = ("models.decisions", "models.drift", "models.attention_profiles")
-DEPS = ("evaluation.scores", "forecasts.attention_weights", "forecasts.explanations")
+DEPS = (
+    "forecasts.volatility",
+    "features.realized",
+    "forecasts.attention_weights",
+    "forecasts.explanations",
+)
+"""Not evaluation.scores: what it judges by it scores itself, on outcomes as first known. The scores wait for forecasts.risk, which waits for this."""
 
 
 @dg.multi_asset(

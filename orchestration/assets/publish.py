@@ -43,6 +43,7 @@ REPORT = dg.AssetKey(["published", "report"])
             "evaluation.scores",
             "evaluation.leaderboard",
             "evaluation.tests",
+            "evaluation.leverage_backtest",
             "models.decisions",
             "models.drift",
             "models.attention_profiles",

@@ -297,7 +297,7 @@ def void_superseded(
     """Delete the forecasts of first .. last that were made before drift called for one of ``fitted``.
 
     They exist when a backfill reaches beyond the Sunday of the decision. The steps after this one make them anew, with the
-    version that a daily run would have used. A risk figure of any model depends on how far the models disagree.
+    version that a daily run would have used. A risk figure of any model depends on how far the models disagree, and the backtest of leverage on those.
     """
     retrains = read_retrains(connection)
     for item in fitted:
@@ -309,7 +309,8 @@ def void_superseded(
             connection.execute(
                 f"DELETE FROM {table} WHERE as_of BETWEEN ? AND ? AND model = ?", [*span, model]
             )
-        connection.execute("DELETE FROM forecasts.risk WHERE as_of BETWEEN ? AND ?", span)
+        for table in ("forecasts.risk", "evaluation.leverage_backtest"):
+            connection.execute(f"DELETE FROM {table} WHERE as_of BETWEEN ? AND ?", span)
 
 
 def _day(value: str | None) -> date | None:

@@ -24,6 +24,7 @@ DAILY_TABLES = (
     "forecasts.explanations",
     "forecasts.risk",
     "evaluation.scores",
+    "evaluation.leverage_backtest",
     *LEARNING_TABLES,
 )
 
@@ -66,7 +67,7 @@ def test_numbers_obey_their_definitions(finished: Home) -> None:
     assert worst < 1e-5
     ((bad,),) = finished.rows(
         "SELECT count(*) FROM forecasts.risk WHERE var_95 > var_975 OR var_975 > var_99 OR es_975 < var_975 OR uncertainty NOT BETWEEN 0 AND 1 "
-        "OR advised_leverage < 0 OR advised_leverage > 3 OR reason = ''"
+        "OR advised_leverage < 0 OR advised_leverage > least(3, leverage_limit) OR reason = '' OR binding IS NULL"
     )
     assert bad == 0
 
@@ -124,6 +125,7 @@ def test_daily_runs_equal_a_backfill(finished: Home, tmp_path) -> None:
         *DAILY_TABLES[:8],
         "forecasts.model_quantiles",
         "evaluation.scores",
+        "evaluation.leverage_backtest",
         *LEARNING_TABLES,
     ):
         assert daily.table_hash(table) == finished.table_hash(table), table

@@ -63,6 +63,18 @@ def test_features_hang_on_raw_tables_and_forecasts_on_features(repository):
     assert {"raw/ohlcv", "raw/onchain_metrics", "features/daily", "models/registry"} <= upstream
 
 
+def test_risk_waits_for_drift_and_audits_and_decisions_do_not_wait_for_risk(repository):
+    from dagster import AssetKey
+
+    def upstream(*path: str) -> set[str]:
+        found = repository.asset_graph.upstream_key_iterator(AssetKey(path))
+        return {key.to_user_string() for key in found}
+
+    assert {"models/drift", "forecasts/explanations"} <= upstream("forecasts", "risk")
+    assert "forecasts/risk" in upstream("evaluation", "leverage_backtest")
+    assert not {"forecasts/risk", "evaluation/scores"} & upstream("models", "decisions")
+
+
 def test_every_gate_blocks(repository):
     from orchestration.gates import SUITES
 
