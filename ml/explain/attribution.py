@@ -52,7 +52,9 @@ def integrated_gradients(
         log_variance = forecaster.forward_tokens(batch.with_inputs(moved))  # (B, H)
         for horizon in wanted:
             total = log_variance[:, horizon].sum()
-            gradients = torch.autograd.grad(total, list(moved.values()), retain_graph=True)
+            gradients = torch.autograd.grad(
+                total, list(moved.values()), retain_graph=True, materialize_grads=True
+            )
             parts = [
                 (gradient * x).sum(-1)  # (B, token of the group)
                 for gradient, x in zip(gradients, batch.inputs.values(), strict=True)

@@ -40,7 +40,7 @@ def infidelity(
     attribution (B, G, H) in units of log variance; attention (B, G); groups (B, G): those that are drawn from, each with chance 1/2 and
     never none of them. NaN where a forecast has no such group; shares are NaN where no removal changes the forecast.
     """
-    drawn = _subsets(groups, seeds, draws)
+    drawn = drawn_sets(groups, seeds, draws)
     changes = _changes(forecaster, batch, drawn)  # (B, draw, H)
     said = np.einsum("bdg,bgh->bdh", drawn, np.nan_to_num(attribution))
     weighed = np.einsum("bdg,bg->bd", drawn, np.nan_to_num(attention))[..., None]
@@ -56,7 +56,7 @@ def infidelity(
     return missed, *(np.where(unmoved, np.nan, share) for share in shares)
 
 
-def _subsets(groups: BoolArray, seeds: Sequence[int], draws: int) -> BoolArray:
+def drawn_sets(groups: BoolArray, seeds: Sequence[int], draws: int) -> BoolArray:
     """(B, draw, G): random sets of each forecast's groups, none of them empty."""
     found = np.zeros((len(groups), draws, groups.shape[1]), dtype=bool)
     for row, seed in enumerate(seeds):

@@ -126,7 +126,8 @@ def store_checks(platform: Platform) -> list[str]:
         own = held[str(model), str(version)]
         if set(own) == set(checks) or (found is None and own):
             continue
-        rows = pd.DataFrame([asdict(check) for check in checks]).assign(
+        rows = pd.DataFrame([asdict(check) for check in checks])
+        rows = rows.rename(columns={"check": "check_name"}).assign(
             source=platform.source.name, model=model, model_version=version
         )
         with warehouse.write() as connection:
@@ -140,7 +141,7 @@ def store_checks(platform: Platform) -> list[str]:
 def checks_of(connection: duckdb.DuckDBPyConnection, model: str, model_version: str) -> list[Check]:
     """The stored checks of a version, in the order of the table's key; none where nothing is stored."""
     rows = connection.execute(
-        'SELECT "check", subject, stage, statistic, threshold, verdict, reason FROM models.explanation_checks '
+        "SELECT check_name, subject, stage, statistic, threshold, verdict, reason FROM models.explanation_checks "
         "WHERE model = ? AND model_version = ?",
         [model, model_version],
     ).fetchall()

@@ -152,12 +152,12 @@ ATTENTION_AUDITS = OutputTable(
 EXPLANATION_CHECKS = OutputTable(
     "models.explanation_checks",
     "Checks of each attention version's explanations: whether they depend on what was learnt (Adebayo et al. 2018), and would come out again.",
-    ("model", "model_version", "check", "subject", "stage"),
+    ("model", "model_version", "check_name", "subject", "stage"),
     {
         **SOURCE,
         "model": FORECAST_KEY["model"],
         "model_version": FORECAST_KEY["model_version"],
-        "check": ("VARCHAR", "weight_randomisation, data_randomisation or seed_stability"),
+        "check_name": ("VARCHAR", "weight_randomisation, data_randomisation or seed_stability"),
         "subject": ("VARCHAR", "what was compared: attention, integrated_gradients or ablation"),
         "stage": (
             "VARCHAR",
