@@ -36,7 +36,9 @@ VERDICT = {
     "verdict": ("VARCHAR", "valid, weak or invalid; an invalid map is not an explanation"),
     "verdict_reason": ("VARCHAR", "the figures behind the verdict, each with its threshold"),
 }
-ANCHOR_NOTE = "the anchor stays: what it reads itself (har_panel: price and calendar) is not in it"
+ANCHOR_NOTE = (
+    "the anchor stays: what it reads itself (price, the market among it, and calendar) is not in it"
+)
 
 EXPLANATIONS = OutputTable(
     "forecasts.explanations",
@@ -57,7 +59,7 @@ EXPLANATIONS = OutputTable(
         "ablation_effect": (
             "DOUBLE",
             "change of the log variance when the group is taken away: for a context group, which only attention reads, of the whole forecast; "
-            f"for price and calendar, set to their training mean, of the correction alone ({ANCHOR_NOTE})",
+            f"for price, calendar (both set to their training mean) and other coins of the correction alone ({ANCHOR_NOTE})",
         ),
         "completeness_error": (
             "DOUBLE",

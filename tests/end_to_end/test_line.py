@@ -14,6 +14,11 @@ from tests.end_to_end.conftest import FIRST
 from tests.end_to_end.homes import AS_OF, Home, day_before, published
 
 LEARNING_TABLES = ("models.decisions", "models.drift", "models.attention_profiles")
+AUDIT_TABLES = (
+    "forecasts.attention_audits",
+    "forecasts.token_attributions",
+    "models.explanation_checks",
+)
 DAILY_TABLES = (
     "features.daily",
     "features.hourly",
@@ -24,6 +29,7 @@ DAILY_TABLES = (
     "forecasts.explanations",
     "forecasts.risk",
     "evaluation.scores",
+    *AUDIT_TABLES,
     *LEARNING_TABLES,
 )
 
@@ -124,6 +130,7 @@ def test_daily_runs_equal_a_backfill(finished: Home, tmp_path) -> None:
         *DAILY_TABLES[:8],
         "forecasts.model_quantiles",
         "evaluation.scores",
+        *AUDIT_TABLES,
         *LEARNING_TABLES,
     ):
         assert daily.table_hash(table) == finished.table_hash(table), table
