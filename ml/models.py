@@ -22,6 +22,8 @@ class Entry:
     reads_hourly: bool = False  # features.hourly, which is not loaded for the others
     resumes: bool = False
     """Its `fit` takes `checkpoints` and `earlier`: a killed fit goes on, and a refit may start from the version before."""
+    explains: bool = False
+    """It is a `ml.explain.protocol.TokenForecaster` and has `explanation_checks`."""
 
     @property
     def is_garch(self) -> bool:
@@ -58,7 +60,12 @@ MODELS: dict[str, Entry] = {
     "lstm": Entry("ml.baselines.recurrent", "Lstm", uses_torch=True),
     "gru": Entry("ml.baselines.recurrent", "Gru", uses_torch=True),
     "attention": Entry(
-        "ml.attention.model", "AttentionModel", uses_torch=True, resumes=True, reads_hourly=True
+        "ml.attention.model",
+        "AttentionModel",
+        uses_torch=True,
+        resumes=True,
+        reads_hourly=True,
+        explains=True,
     ),
 }
 

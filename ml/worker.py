@@ -1,7 +1,8 @@
 """`python -m ml.worker spec.json`: fits models where there is room for it, a subprocess, a Ray job or a pod.
 
 In: a spec (`WorkerSpec`) that names a snapshot folder, an output folder and the fits to make, all by URI.
-Out: an artefact a fit under <output>/<model>/<version>/, and <output>/results-<spec hash>.json. Started by Dagster
+Out: an artefact a fit under <output>/<model>/<version>/, where asked the checks of its explanations beside it
+(<version>.checks.json), and <output>/results-<spec hash>.json. Started by Dagster
 Pipes, it also streams log lines, progress and each result as the custom message {"fit": result}.
 Never: a database, Dagster itself, or a fit twice: a finished artefact of the same version is used again. A fit that
 fails is reported with its reason and the others go on; the exit code is then 3. A worker that is killed leaves checkpoints of the
@@ -16,6 +17,7 @@ import logging
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -71,6 +73,8 @@ class FitSpec(BaseModel):
     seed: int = Field(ge=0)
     config: dict[str, Any] = Field(default_factory=dict)
     warm_from: WarmFrom | None = None
+    check_explanations: bool = False
+    """Whether the version's explanations are checked (ml/explain/checks.py) where the model has any; no part of the version."""
 
     @model_validator(mode="after")
     def _one_window(self) -> FitSpec:
@@ -257,14 +261,16 @@ def _fit_into(
         model.fit(readable, fit.trained_as_of, fit.full_config, fit.seed, **extra)
         state = model.state()
         artifacts.save(result.uri, state)
-        if checkpoints is not None:
+        if checkpoints is not None and not fit.check_explanations:
             checkpoints.clear()
     result.artifact_hash = artifacts.stored_hash(result.uri)
+    if fit.check_explanations and entry.explains and result.artifact_hash is not None:
+        result.notes = _check_explanations(result, state, readable, reporter)
     result.train_start = date.fromisoformat(state.meta["train_start"])
     result.train_end = date.fromisoformat(state.meta["train_end"])
     result.metrics = metrics(state)
     result.curves = state.meta.get("fit", {}).get("histories", [])
-    result.notes = _notes(state)
+    result.notes = [*_notes(state), *result.notes]
 
 
 def _with_artifact(fit: FitSpec, earlier: Sequence[FitResult]) -> FitSpec:
@@ -293,6 +299,35 @@ def _checkpoints(result: FitResult) -> Checkpoints:
         f"{result.model} {result.version} {result.data_hash} {result.device} {torch.__version__}"
     )
     return Checkpoints(f"{result.uri}{SUFFIX}", identity)
+
+
+def _check_explanations(
+    result: FitResult, state: ModelState, panel: Panel, reporter: Reporter
+) -> list[str]:
+    """Make and store the checks of this artefact unless they are there; notes on them.
+
+    A check that breaks leaves the fit as it is: the version's explanations then count as not judged.
+    """
+    from ml.explain.stored_checks import load_checks, save_checks
+
+    uri, artifact_hash = str(result.uri), str(result.artifact_hash)
+    checks = load_checks(uri, artifact_hash)
+    if checks is not None:
+        return []
+    started = time.perf_counter()
+    model: Any = model_class(result.model).from_state(state)
+    model.device = result.device
+    checkpoints = _checkpoints(result)
+    try:
+        checks = model.explanation_checks(panel, reporter.line, checkpoints)
+    except Exception as error:
+        log.exception("checks of explanations of %s %s failed", result.model, result.version)
+        return [f"explanations were not checked: {type(error).__name__}: {error}"]
+    save_checks(uri, artifact_hash, checks)
+    checkpoints.clear()
+    verdicts = Counter(check.verdict for check in checks if not check.stage)
+    counted = ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items()))
+    return [f"explanations checked in {time.perf_counter() - started:.0f} s: {counted}"]
 
 
 def _notes(state: ModelState) -> list[str]:

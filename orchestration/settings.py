@@ -131,6 +131,10 @@ class Settings(BaseModel):
         False,
         description="start each attention refit from the version before it, with fewer epochs",
     )
+    explanation_checks: bool = Field(
+        True,
+        description="train two more networks with each attention version, to check its explanations; else their audit is weak at best",
+    )
     study_trials: int = Field(30, ge=1, description="trials of a hyper-parameter study")
     study_seconds: float = Field(
         3600, gt=0, description="seconds after which a run of the study begins no further trial"

@@ -193,6 +193,27 @@ def fit(
     return Fitted(slots, scaler, forecaster, selection, widening, window_variance, record)
 
 
+def training_samples(
+    panel: Panel,
+    first: int,
+    config: AttentionConfig,
+    slots: TokenSlots,
+    scaler: Scaler,
+    device: str,
+) -> tuple[Samples, Samples]:
+    """Training and validation samples of `fit` again, for a panel and what was fitted on it."""
+    blocks = _blocks(panel, first, _block_start(panel, first, config), config)
+    return tuple(_samples(block, slots, scaler, config, panel, device) for block in blocks)  # type: ignore[return-value]
+
+
+def untrained_network(
+    config: AttentionConfig, scaler: Scaler, forecaster: ResidualForecaster, seed: int
+) -> AttentionNetwork:
+    """A network as `fit` begins with it, at the base quantiles and tails of a fitted forecaster."""
+    base, tails = (x.cpu().numpy() for x in (forecaster.base, forecaster.base_tails))
+    return _network(config, scaler, base, tails, seed)
+
+
 def assemble(
     networks: list[AttentionNetwork],
     base: FloatArray,

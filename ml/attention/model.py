@@ -18,7 +18,7 @@ outside the anchor: a coin that training never saw is forecast wherever the anch
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from typing import Any, ClassVar, Self
@@ -49,6 +49,7 @@ from ml.attention.tokens import (
 )
 from ml.attention.widening import NEW_COIN, widen
 from ml.calibration import calibrate
+from ml.explain.checks import Check
 from ml.explain.protocol import TokenBatch
 from ml.forecasts import HORIZONS, QUANTILE_LEVELS, Forecasts
 from ml.model import ModelState
@@ -293,6 +294,31 @@ class AttentionModel:
     def residual_weight(self) -> FloatArray:
         """(H,) the shrinkage factors; all 0 when no network was trained."""
         return np.asarray(self.forecaster.shrinkage.cpu().numpy(), dtype=np.float64)
+
+    @property
+    def fitted(self) -> FittedModel:
+        """The fitted parts; RuntimeError before `fit`."""
+        return self._fit()
+
+    def of(self, fitted: FittedModel) -> AttentionModel:
+        """Another model of those parts, on this one's device."""
+        other = AttentionModel()
+        other.device, other._fitted = self.device, fitted
+        return other
+
+    def explanation_checks(
+        self,
+        panel: Panel,
+        report: Callable[[str], None],
+        checkpoints: Checkpoints | None = None,
+    ) -> list[Check]:
+        """Whether explanations depend on what was learnt and would come out again; panel: what the model was fitted on.
+
+        Trains two networks (twins.py); the fitted model stays as it is.
+        """
+        from ml.attention.twins import explanation_checks
+
+        return explanation_checks(self, panel, report, checkpoints)
 
     def _fit(self) -> FittedModel:
         if self._fitted is None:

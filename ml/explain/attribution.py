@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ml.explain.protocol import TokenBatch, TokenForecaster
+from ml.explain.removal import log_variance_without, present_groups, tokens_of_groups
 
 FloatArray = NDArray[np.float64]
 SMALLEST_CHANGE = 1e-3
@@ -26,6 +27,7 @@ SMALLEST_CHANGE = 1e-3
 class Attribution:
     """Integrated gradients of B forecasts, G groups and H horizons, in units of log variance."""
 
+    by_token: FloatArray  # (B, token, H); 0 for a token that is not there
     by_group: FloatArray  # (B, G, H)
     completeness_error: FloatArray  # (B, H) |sum - change| / max(|change|, SMALLEST_CHANGE), change = f(x) - f(baseline)
 
@@ -44,26 +46,33 @@ def integrated_gradients(
     """
     wanted = range(batch.anchor.shape[1]) if horizons is None else horizons
     nodes, node_weights = np.polynomial.legendre.leggauss(steps)  # on [-1, 1]
-    by_group = batch.anchor.new_zeros(len(batch), len(batch.inputs), batch.anchor.shape[1])
+    by_token = batch.anchor.new_zeros(*batch.mask.shape, batch.anchor.shape[1])
     for node, weight in zip((1 + nodes) / 2, node_weights / 2, strict=True):
         moved = {group: (float(node) * x).requires_grad_() for group, x in batch.inputs.items()}
         log_variance = forecaster.forward_tokens(batch.with_inputs(moved))  # (B, H)
         for horizon in wanted:
             total = log_variance[:, horizon].sum()
-            gradients = torch.autograd.grad(total, list(moved.values()), retain_graph=True)
-            for index, (gradient, x) in enumerate(
-                zip(gradients, batch.inputs.values(), strict=True)
-            ):
-                by_group[:, index, horizon] += float(weight) * (gradient * x).flatten(1).sum(1)
+            gradients = torch.autograd.grad(
+                total, list(moved.values()), retain_graph=True, materialize_grads=True
+            )
+            parts = [
+                (gradient * x).sum(-1)  # (B, token of the group)
+                for gradient, x in zip(gradients, batch.inputs.values(), strict=True)
+            ]
+            by_token[:, :, horizon] += float(weight) * torch.cat(parts, dim=1)
     with torch.no_grad():
         baseline = batch.with_inputs(
             {group: torch.zeros_like(x) for group, x in batch.inputs.items()}
         )
         change = forecaster.forward_tokens(batch) - forecaster.forward_tokens(baseline)
+    places = [batch.token_slice(group) for group in batch.inputs]
+    by_group = torch.stack([by_token[:, place].sum(dim=1) for place in places], dim=1)
     error = (by_group.sum(dim=1) - change).abs() / change.abs().clamp_min(SMALLEST_CHANGE)
     wanted_mask = torch.zeros(batch.anchor.shape[1], dtype=torch.bool)
     wanted_mask[list(wanted)] = True
-    return Attribution(_array(by_group), np.where(wanted_mask.numpy(), _array(error), 0.0))
+    return Attribution(
+        _array(by_token), _array(by_group), np.where(wanted_mask.numpy(), _array(error), 0.0)
+    )
 
 
 def integrated_gradients_reference(
@@ -92,31 +101,20 @@ def integrated_gradients_reference(
 
 
 def ablation_effects(forecaster: TokenForecaster, batch: TokenBatch) -> FloatArray:
-    """(B, G, H): log variance without the group minus log variance with it.
+    """(B, G, H): log variance without the group minus log variance with it; NaN where the forecast did not have the group.
 
-    A context group is masked from attention. Price and calendar groups, which every forecast has, are set to their training
-    mean instead. NaN where the forecast did not have the group.
+    What goes, and how, is in removal.py: the anchor stays, so the effect of price groups is that on the correction alone.
     """
-    effects = []
-    with torch.no_grad():
-        full = forecaster.forward_tokens(batch)  # (B, H)
-        for group, values in batch.inputs.items():
-            if group in forecaster.always_present:
-                without = batch.with_inputs({**batch.inputs, group: torch.zeros_like(values)})
-            else:
-                mask = batch.mask.clone()
-                mask[:, batch.token_slice(group)] = False
-                without = batch.with_mask(mask)
-            effects.append(forecaster.forward_tokens(without) - full)
-    effect = _array(torch.stack(effects, dim=1))  # (B, G, H)
+    groups, rows = len(batch.inputs), len(batch)
+    owner = np.repeat(np.arange(rows), groups)
+    removed = np.tile(tokens_of_groups(batch), (rows, 1))  # (B G, token)
+    without = log_variance_without(forecaster, batch, owner, removed)
+    full = log_variance_without(
+        forecaster, batch, np.arange(rows), np.zeros((rows, removed.shape[1]), bool)
+    )
+    effect = without.reshape(rows, groups, -1) - full[:, None]
     effect[~present_groups(batch)] = np.nan
     return effect
-
-
-def present_groups(batch: TokenBatch) -> NDArray[np.bool_]:
-    """(B, G): the forecast has at least one token of the group."""
-    here = [batch.mask[:, batch.token_slice(group)].any(dim=1) for group in batch.inputs]
-    return torch.stack(here, dim=1).cpu().numpy()
 
 
 def _array(values: Tensor) -> FloatArray:

@@ -1,41 +1,86 @@
 """The audit: may these attention weights be called an explanation of this forecast?
 
-In: rollout, integrated gradients and ablation effects per feature group. Out: a verdict and its reason per forecast.
+In: the figures of a forecast (agreement, curves, infidelity, sensitivity) and the checks of its version (checks.py). Out: a verdict
+and its reason per forecast. Never: a figure of its own, or a threshold that is not in `AuditThresholds`.
 
-'invalid': the forecast does not use the attention residual, or the attribution does not add up, or attention ranks the groups
-against what moves the forecast. 'weak': it ranks them no better than loosely. 'valid': it ranks them alike.
-Thresholds are named, and the reason quotes the figure that decided.
+'invalid': there is nothing to explain, the attribution does not add up, attention orders the groups no better than chance or against what
+moves the forecast, or it does not depend on what the network learnt. 'weak': nothing of that, but some figure is short of what 'valid' asks,
+or a check was not made. 'valid': every figure and every check holds. The reason quotes the figures that decided, each with its threshold.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ml.explain.checks import (
+    DATA_RANDOMISATION,
+    FAIL,
+    PASS,
+    SEED_STABILITY,
+    WEIGHT_RANDOMISATION,
+    Check,
+)
+
 FloatArray = NDArray[np.float64]
+VALID, WEAK, INVALID = "valid", "weak", "invalid"
+VERSION_CHECKS = (WEIGHT_RANDOMISATION, DATA_RANDOMISATION, SEED_STABILITY)
 
 
 @dataclass(frozen=True)
 class AuditThresholds:
-    """Limits of the audit."""
+    """Limits of the audit of a forecast; why each: docs/explanations.md."""
 
-    completeness_error: float = 0.05  # relative; above it the attribution does not add up
-    valid_agreement: float = 0.5  # least mean rank agreement of rollout with |IG| and |ablation|
-    weak_agreement: float = 0.0  # below it 'invalid', between the two 'weak'
-    min_groups: int = 4  # with fewer groups a rank agreement means nothing: at best 'weak'
+    completeness_error: float = 0.05  # relative; above it the attribution does not add up: invalid
+    valid_agreement: float = 0.5  # least mean rank agreement of attention with |IG| and |ablation|
+    weak_agreement: float = 0.0  # below it invalid, between the two weak
+    valid_order_p: float = 0.1  # largest p of attention's order against random orders
+    weak_order_p: float = 0.5  # above it invalid (a random order is as good), between the two weak
+    infidelity_share: float = 0.5  # of squared change that the attribution misses; above it weak
+    sensitivity: float = 0.5  # relative change of an explanation near the forecast; above it weak
+    min_effect: float = 1e-3  # largest |ablation effect| on log variance; below it weak
+    min_groups: int = 4  # with fewer groups the best order has no small p: at best weak
 
     def __post_init__(self) -> None:
-        if not self.completeness_error > 0:
-            raise ValueError(
-                f"completeness_error {self.completeness_error}: expected a positive number"
-            )
+        for name in ("completeness_error", "infidelity_share", "sensitivity", "min_effect"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} {getattr(self, name)}: expected a positive number")
         if not -1 <= self.weak_agreement <= self.valid_agreement <= 1:
             raise ValueError(
                 f"weak_agreement {self.weak_agreement}, valid_agreement {self.valid_agreement}:"
                 " expected -1 <= weak <= valid <= 1"
             )
+        if not 0 < self.valid_order_p <= self.weak_order_p <= 1:
+            raise ValueError(
+                f"valid_order_p {self.valid_order_p}, weak_order_p {self.weak_order_p}:"
+                " expected 0 < valid <= weak <= 1"
+            )
+
+    def as_json(self) -> str:
+        """For storage beside the figures."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What is judged of B forecasts at one horizon; NaN = undefined."""
+
+    groups: NDArray[np.int64]  # (B,) groups that attention ranks
+    completeness_error: FloatArray  # (B,) of integrated gradients, relative
+    gradient_agreement: FloatArray  # (B,) Spearman of attention with |integrated gradients|
+    ablation_agreement: FloatArray  # (B,) with |ablation effects|
+    largest_effect: FloatArray  # (B,) |ablation effect|, log variance
+    order_p: FloatArray  # (B,) p of the gap between deletion and insertion area (curves.py)
+    infidelity_share: FloatArray  # (B,) of integrated gradients (fidelity.py)
+    attention_sensitivity: FloatArray  # (B,)
+    gradient_sensitivity: FloatArray  # (B,)
+
+    def of(self, row: int) -> dict[str, float]:
+        return {item.name: float(getattr(self, item.name)[row]) for item in fields(self)}
 
 
 @dataclass(frozen=True)
@@ -44,72 +89,105 @@ class Audit:
 
     verdict: NDArray[np.object_]  # (B,) 'valid' | 'weak' | 'invalid'
     reason: NDArray[np.object_]  # (B,)
-    agreement: (
-        FloatArray  # (B, 2) Spearman of rollout with |IG|, and with |ablation|; NaN = undefined
-    )
-
-
-def spearman(left: FloatArray, right: FloatArray) -> FloatArray:
-    """(B, G), (B, G) -> (B,): rank correlation over the groups that both have; ties share their mean rank.
-
-    NaN where one side has no two different values.
-    """
-    both = np.isfinite(left) & np.isfinite(right)
-    ranks = [_centred_ranks(side, both) for side in (left, right)]
-    product = (ranks[0] * ranks[1]).sum(axis=1)
-    scale = np.sqrt((ranks[0] ** 2).sum(axis=1) * (ranks[1] ** 2).sum(axis=1))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(scale > 0, product / scale, np.nan)
-
-
-def _centred_ranks(values: FloatArray, valid: NDArray[np.bool_]) -> FloatArray:
-    """(B, G) mean ranks among the valid values less their mean; 0 where not valid."""
-    safe = np.where(valid, values, 0.0)
-    other = valid[:, None, :]
-    below = ((safe[:, None, :] < safe[:, :, None]) & other).sum(axis=2)
-    equal = ((safe[:, None, :] == safe[:, :, None]) & other).sum(axis=2)
-    rank = np.where(valid, below + (equal + 1) / 2, 0.0)
-    count = np.maximum(valid.sum(axis=1, keepdims=True), 1)
-    return np.where(valid, rank - rank.sum(axis=1, keepdims=True) / count, 0.0)
 
 
 def audit(
-    rollout: FloatArray,
-    attribution: FloatArray,
-    ablation: FloatArray,
-    completeness_error: FloatArray,
+    figures: Figures,
     residual_weight: float,
+    checks: Sequence[Check],
     thresholds: AuditThresholds,
+    not_numbers: Sequence[str] = (),
 ) -> Audit:
-    """rollout, attribution, ablation (B, G), NaN = the forecast has no such group; completeness_error (B,)."""
-    with_gradients = spearman(rollout, np.abs(attribution))
-    with_ablation = spearman(rollout, np.abs(ablation))
-    agreement = np.stack([with_gradients, with_ablation], axis=1)
-    mean = agreement.mean(axis=1)
-    groups = np.isfinite(rollout).sum(axis=1)
-    verdict = np.full(len(rollout), "valid", dtype=object)
-    reason = np.full(len(rollout), "", dtype=object)
-    ranks = [
-        f"rank agreement of attention with gradients {g:.2f}, with ablation {a:.2f}"
-        for g, a in agreement
-    ]
-    for row in range(len(rollout)):
-        if residual_weight == 0:
-            found = "invalid", "attention residual is zero: the forecast is its anchor"
-        elif not completeness_error[row] <= thresholds.completeness_error:
-            found = (
-                "invalid",
-                f"completeness error {completeness_error[row]:.3g} above {thresholds.completeness_error:g}",
-            )
-        elif np.isnan(mean[row]):
-            found = "invalid", "no group moves the forecast: rank agreement is undefined"
-        elif mean[row] < thresholds.weak_agreement:
-            found = "invalid", f"{ranks[row]}: mean below {thresholds.weak_agreement:g}"
-        elif groups[row] < thresholds.min_groups:
-            found = "weak", f"{groups[row]} feature groups: fewer than {thresholds.min_groups}"
-        elif mean[row] < thresholds.valid_agreement:
-            found = "weak", f"{ranks[row]}: mean below {thresholds.valid_agreement:g}"
-        else:
-            found = "valid", ranks[row]
-        verdict[row], reason[row] = found
-    return Audit(verdict, reason, agreement)
+    """Judge B forecasts of one version and horizon.
+
+    residual_weight: 0 where the forecast is its anchor. checks: of the version; one that is missing counts as not judged. not_numbers (B,):
+    what of a forecast's input is no number, '' where all is (default: all is).
+    """
+    of_version = _of_version(checks)
+    found = []
+    for row in range(len(figures.groups)):
+        broken = not_numbers[row] if len(not_numbers) else ""
+        found.append(_judge(figures.of(row), residual_weight, broken, of_version, thresholds))
+    return Audit(
+        np.array([verdict for verdict, _ in found], dtype=object),
+        np.array([reason for _, reason in found], dtype=object),
+    )
+
+
+def check_verdict(checks: Sequence[Check], name: str) -> str:
+    """'fail' if any subject of the check failed, 'pass' if all that were judged passed, else 'not judged'."""
+    verdicts = {check.verdict for check in checks if check.check == name and not check.stage}
+    return FAIL if FAIL in verdicts else PASS if verdicts == {PASS} else "not judged"
+
+
+def _of_version(checks: Sequence[Check]) -> dict[str, list[str]]:
+    """Reasons by the verdict that they force: what the version's checks say of each of its forecasts."""
+    found: dict[str, list[str]] = {INVALID: [], WEAK: []}
+    for name in VERSION_CHECKS:
+        verdict = check_verdict(checks, name)
+        own = [c for c in checks if c.check == name and not c.stage and c.verdict != PASS]
+        reasons = [f"{name.replace('_', ' ')}: {check.reason}" for check in own]
+        if verdict == FAIL:
+            failed = [r for r, check in zip(reasons, own, strict=True) if check.verdict == FAIL]
+            found[WEAK if name == SEED_STABILITY else INVALID] += failed
+        elif verdict != PASS:
+            found[WEAK] += reasons or [f"{name.replace('_', ' ')}: not judged"]
+    return found
+
+
+def _judge(
+    figure: dict[str, float],
+    residual_weight: float,
+    broken: str,
+    of_version: dict[str, list[str]],
+    limits: AuditThresholds,
+) -> tuple[str, str]:
+    if broken:
+        return INVALID, f"input that is no number: {broken}"
+    if residual_weight == 0:
+        return (
+            INVALID,
+            "attention residual is zero: the forecast is its anchor, there is nothing to explain",
+        )
+    gradients, ablation = figure["gradient_agreement"], figure["ablation_agreement"]
+    agreement, order_p = (gradients + ablation) / 2, figure["order_p"]
+    ranks = (
+        f"rank agreement of attention with gradients {gradients:.2f}, with ablation {ablation:.2f}"
+    )
+    order = f"attention's order against random orders p {order_p:.2f}"
+    invalid, weak = [], []
+    if not figure["completeness_error"] <= limits.completeness_error:
+        invalid.append(
+            f"completeness error {figure['completeness_error']:.3g} above {limits.completeness_error:g}"
+        )
+    if np.isnan(agreement):
+        invalid.append("rank agreement is undefined: no group moves the forecast, or all alike")
+    elif agreement < limits.weak_agreement:
+        invalid.append(f"{ranks}: mean below {limits.weak_agreement:g}")
+    elif agreement < limits.valid_agreement:
+        weak.append(f"{ranks}: mean below {limits.valid_agreement:g}")
+    if order_p > limits.weak_order_p:
+        invalid.append(f"{order}: above {limits.weak_order_p:g}")
+    elif not order_p <= limits.valid_order_p:
+        weak.append(f"{order}: above {limits.valid_order_p:g}")
+    if figure["groups"] < limits.min_groups:
+        weak.append(f"{figure['groups']:.0f} feature groups: fewer than {limits.min_groups}")
+    if figure["largest_effect"] < limits.min_effect:
+        weak.append(
+            f"no group moves log variance by more than {figure['largest_effect']:.2g}: below {limits.min_effect:g}"
+        )
+    for name, said in (
+        ("infidelity_share", "share of change that gradients miss"),
+        ("attention_sensitivity", "sensitivity of attention"),
+        ("gradient_sensitivity", "sensitivity of gradients"),
+    ):
+        limit = limits.infidelity_share if name == "infidelity_share" else limits.sensitivity
+        if figure[name] > limit:
+            weak.append(f"{said} {figure[name]:.2f}: above {limit:g}")
+    invalid += of_version[INVALID]
+    weak += of_version[WEAK]
+    if invalid:
+        return INVALID, "; ".join(invalid)
+    if weak:
+        return WEAK, "; ".join(weak)
+    return VALID, f"{ranks}; {order}; randomisation and seed checks pass"

@@ -12,6 +12,7 @@ from datetime import date
 from typing import Protocol, Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -42,14 +43,26 @@ class TokenBatch:
         first = groups.index(group)
         return slice(first, first + groups.count(group))
 
+    @property
+    def forecast_group(self) -> str:
+        """The group of the forecast token, which stands first: what it reads of the others is what attention says."""
+        return next(iter(self.inputs))
+
     def rows(self, start: int, stop: int) -> Self:
         """Forecasts start..stop-1 as a batch."""
-        part = slice(start, stop)
+        return self._part(slice(start, stop))
+
+    def take(self, index: NDArray[np.int64]) -> Self:
+        """Those forecasts, in that order; one may come more than once."""
+        return self._part(index)
+
+    def _part(self, part: slice | NDArray[np.int64]) -> Self:
+        of_tensors = part if isinstance(part, slice) else torch.from_numpy(part)
         return replace(
             self,
-            inputs={group: values[part] for group, values in self.inputs.items()},
-            mask=self.mask[part],
-            anchor=self.anchor[part],
+            inputs={group: values[of_tensors] for group, values in self.inputs.items()},
+            mask=self.mask[of_tensors],
+            anchor=self.anchor[of_tensors],
             days=self.days[part],
             assets=self.assets[part],
         )

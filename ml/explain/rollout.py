@@ -10,8 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from ml.explain.protocol import TokenBatch, TokenForecaster
+from ml.explain.removal import FloatArray, present_groups, tokens_of_groups
 
 
 def attention_rollout(layers: Sequence[Tensor]) -> Tensor:
@@ -33,3 +37,21 @@ def _with_residual(weights: Tensor) -> Tensor:
     mixed = 0.5 * weights.mean(dim=1)
     identity = torch.eye(*mixed.shape[1:], dtype=mixed.dtype, device=mixed.device)
     return mixed + 0.5 * identity
+
+
+def token_rollout(forecaster: TokenForecaster, batch: TokenBatch) -> FloatArray:
+    """(B, token): rollout of the forecast token; 0 for tokens that are not there."""
+    with torch.no_grad():
+        found = attention_rollout(forecaster.attention_layers(batch))
+    return np.asarray(found.cpu().numpy(), dtype=np.float64)
+
+
+def group_rollout(forecaster: TokenForecaster, batch: TokenBatch) -> FloatArray:
+    """(B, G) rollout summed over the tokens of each group; NaN for groups that are not there."""
+    return by_group(token_rollout(forecaster, batch), batch)
+
+
+def by_group(rollout: FloatArray, batch: TokenBatch) -> FloatArray:
+    """(B, token) -> (B, G): sums; NaN for groups that are not there."""
+    summed = rollout @ tokens_of_groups(batch).T.astype(np.float64)
+    return np.where(present_groups(batch), summed, np.nan)

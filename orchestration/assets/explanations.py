@@ -1,25 +1,36 @@
 """Attention as data, and what moved each attention forecast.
 
-In: the attention versions that serve the days and the features that they read. Out: ``forecasts.attention_weights`` and
-``forecasts.explanations``, the audit's verdict on every row. Days that a version has explained are not explained again.
+In: the attention versions that serve the days and the features that they read. Out: ``forecasts.attention_weights``; ``models.explanation_checks``,
+from what the worker left beside each artefact; ``forecasts.explanations`` and ``forecasts.token_attributions`` with the audit of every forecast in
+``forecasts.attention_audits``. Days that a version has explained are not explained again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from datetime import date, timedelta
 from typing import Any
 
 import dagster as dg
+import duckdb
 import pandas as pd
 
+from ml.explain.checks import Check, not_judged
+from ml.explain.stored_checks import load_checks
 from ml.model import fitted_lookback_days
-from orchestration.assets.common import key_of, output_options, result
+from orchestration.assets.common import WAREHOUSE_POOL, key_of, output_options, result
 from orchestration.panels import read_features
-from orchestration.partitions import day_range
+from orchestration.partitions import ONE_RUN, day_range
 from orchestration.platform import Platform
 from orchestration.versions import ServedDays, served_days
 from orchestration.warehouse import bump_revision, replace_rows
 
 ATTENTION_MODELS = ("attention",)
+EXPLANATION_TABLES = (
+    "forecasts.explanations",
+    "forecasts.attention_audits",
+    "forecasts.token_attributions",
+)
+NO_CHECKS = "nothing beside the artefact: VOLCAST_EXPLANATION_CHECKS was off, or the version is older than checks"
 FEATURE_DEPS = [key_of("forecasts.volatility"), key_of("features.daily"), key_of("features.hourly")]
 
 
@@ -72,35 +83,122 @@ def attention_weights(
 
 @dg.asset(
     **output_options(
-        "forecasts.explanations",
+        "models.explanation_checks",
         "explanations",
-        kinds={"python", "pytorch", "duckdb"},
-        deps=FEATURE_DEPS,
+        deps=[key_of("models.registry")],
     )
+)
+def explanation_checks(
+    context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
+) -> dg.MaterializeResult[None]:
+    stored = store_checks(platform)
+    with platform.warehouse.read() as connection:
+        counts = dict(
+            connection.execute(
+                "SELECT verdict, count(*) FROM models.explanation_checks WHERE stage = '' GROUP BY verdict"
+            ).fetchall()
+        )
+    if stored:
+        context.log.info(f"explanation checks of {', '.join(stored)} stored")
+    return result(
+        platform,
+        sum(int(count) for count in counts.values()),
+        versions_stored=len(stored),
+        **{f"checks_{verdict.replace(' ', '_')}": int(n) for verdict, n in counts.items()},
+    )
+
+
+def store_checks(platform: Platform) -> list[str]:
+    """Store what lies beside the artefacts of explaining models for versions without judged checks; returns those versions.
+
+    A version without a file gets rows that say so, until there is one.
+    """
+    settings, warehouse = platform.settings, platform.warehouse
+    with warehouse.read() as connection:
+        versions = connection.execute(
+            "SELECT model, model_version, artifact_uri, artifact_hash FROM models.registry "
+            "WHERE list_contains(?, model) ORDER BY ALL",
+            [list(ATTENTION_MODELS)],
+        ).fetchall()
+        held = {
+            name: checks_of(connection, *name)
+            for name in ((str(m), str(v)) for m, v, *_ in versions)
+        }
+    stored = []
+    for model, version, uri, artifact_hash in versions:
+        found = load_checks(str(settings.artifacts_dir / str(uri)), str(artifact_hash))
+        checks = not_judged(NO_CHECKS) if found is None else found
+        own = held[str(model), str(version)]
+        if set(own) == set(checks) or (found is None and own):
+            continue
+        rows = pd.DataFrame([asdict(check) for check in checks])
+        rows = rows.rename(columns={"check": "check_name"}).assign(
+            source=platform.source.name, model=model, model_version=version
+        )
+        with warehouse.write() as connection:
+            replace_rows(
+                connection, "models.explanation_checks", rows, on=["model", "model_version"]
+            )
+        stored.append(f"{model} {version}")
+    return stored
+
+
+def checks_of(connection: duckdb.DuckDBPyConnection, model: str, model_version: str) -> list[Check]:
+    """The stored checks of a version, in the order of the table's key; none where nothing is stored."""
+    rows = connection.execute(
+        "SELECT check_name, subject, stage, statistic, threshold, verdict, reason FROM models.explanation_checks "
+        "WHERE model = ? AND model_version = ?",
+        [model, model_version],
+    ).fetchall()
+    return [Check(*row) for row in rows]
+
+
+@dg.multi_asset(
+    name="explanations",
+    specs=[
+        dg.AssetSpec(
+            **{
+                key: value
+                for key, value in output_options(
+                    table, "explanations", kinds={"python", "pytorch", "duckdb"}
+                ).items()
+                if key not in {"backfill_policy", "pool"}
+            },
+            deps=[*FEATURE_DEPS, key_of("models.explanation_checks")],
+        )
+        for table in EXPLANATION_TABLES
+    ],
+    backfill_policy=ONE_RUN,
+    pool=WAREHOUSE_POOL,
 )
 def explanations(
     context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
-) -> dg.MaterializeResult[None]:
+) -> Iterator[dg.MaterializeResult[None]]:
     first, last = day_range(context)
 
-    def explain_block(model: Any, panel: Any, block: ServedDays) -> pd.DataFrame:
-        from ml.explain.explanations import explain  # torch and captum: only when there is work
+    def explain_block(model: Any, panel: Any, block: ServedDays) -> dict[str, pd.DataFrame]:
+        from ml.explain.explanations import explain  # torch: only when there is work
 
-        return explain(model, panel, block.days, block.model_version)
+        with platform.warehouse.read() as connection:
+            checks = checks_of(connection, block.model, block.model_version)
+        found = explain(model, panel, block.days, block.model_version, checks=checks)
+        frames = (found.explanations, found.audits, found.tokens)
+        return dict(zip(EXPLANATION_TABLES, frames, strict=True))
 
-    made = _fill(platform, "forecasts.explanations", first, last, explain_block)
+    # Days explained before there were audits lack theirs: they are explained again.
+    made = _fill(platform, "forecasts.attention_audits", first, last, explain_block)
     with platform.warehouse.read() as connection:
-        total = connection.execute("SELECT count(*) FROM forecasts.explanations").fetchone()
+        counts = connection.execute(
+            " UNION ALL ".join(f"SELECT count(*) FROM {table}" for table in EXPLANATION_TABLES)
+        ).fetchall()
         verdicts = connection.execute(
-            "SELECT verdict, count(DISTINCT (asset, horizon)) FROM forecasts.explanations WHERE as_of = ? GROUP BY verdict",
+            "SELECT verdict, count(*) FROM forecasts.attention_audits WHERE as_of = ? GROUP BY verdict",
             [last],
         ).fetchall()
-    return result(
-        platform,
-        int(total[0]) if total else 0,
-        rows_made=made,
-        **{f"forecasts_{verdict}": int(count) for verdict, count in verdicts},
-    )
+    by_verdict = {f"forecasts_{verdict}": int(count) for verdict, count in verdicts}
+    for table, (count,) in zip(EXPLANATION_TABLES, counts, strict=True):
+        more = {"rows_made": made, **by_verdict} if table == "forecasts.attention_audits" else {}
+        yield result(platform, int(count), key_of(table), **more)
 
 
 def _kept_from(platform: Platform, last: date) -> date:
@@ -133,9 +231,12 @@ def _fill(
     table: str,
     first: date,
     last: date,
-    make: Callable[[Any, Any, ServedDays], pd.DataFrame],
+    make: Callable[[Any, Any, ServedDays], pd.DataFrame | dict[str, pd.DataFrame]],
 ) -> int:
-    """Make and store the rows of each attention version for the days that ``table`` lacks; returns how many."""
+    """Make and store the rows of each attention version for the days that ``table`` lacks; returns how many.
+
+    ``make`` gives the rows of that table, or of several by name; they are written in one transaction.
+    """
     settings, warehouse = platform.settings, platform.warehouse
     made = 0
     with warehouse.read() as connection:
@@ -149,17 +250,19 @@ def _fill(
         with warehouse.read() as connection:
             history = (block.days[-1] - block.days[0]).days + fitted_lookback_days(model)
             panel = read_features(connection, block.days[-1], history).panel
-        rows = make(model, panel, block)
-        if rows.empty:
+        found = make(model, panel, block)
+        frames = found if isinstance(found, dict) else {table: found}
+        if all(rows.empty for rows in frames.values()):
             continue
         with warehouse.write() as connection:
-            made += replace_rows(
-                connection,
-                table,
-                rows.assign(source=platform.source.name),
-                on=["as_of", "model", "model_version"],
-            )
+            for name, rows in frames.items():
+                made += replace_rows(
+                    connection,
+                    name,
+                    rows.assign(source=platform.source.name),
+                    on=["as_of", "model", "model_version"],
+                )
     return made
 
 
-EXPLANATION_ASSETS = [attention_weights, explanations]
+EXPLANATION_ASSETS = [attention_weights, explanation_checks, explanations]

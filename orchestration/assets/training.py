@@ -48,6 +48,8 @@ TABLES_BY_MODEL = (
     "forecasts.refusals",
     "forecasts.attention_weights",
     "forecasts.explanations",
+    "forecasts.attention_audits",
+    "forecasts.token_attributions",
     "evaluation.scores",
 )
 """What a day's rows of one model are deleted from when another version is to forecast the day."""
@@ -184,7 +186,13 @@ def registry(
         "output": str(settings.artifacts_dir / "models"),
         "device": settings.device,
         "fits": [
-            {**fit, "window_days": settings.train_window_days, "seed": settings.seed} for fit in due
+            {
+                **fit,
+                "window_days": settings.train_window_days,
+                "seed": settings.seed,
+                "check_explanations": settings.explanation_checks and MODELS[fit["model"]].explains,
+            }
+            for fit in due
         ],
     }
     identity = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:12]

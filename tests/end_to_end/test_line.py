@@ -14,6 +14,11 @@ from tests.end_to_end.conftest import FIRST
 from tests.end_to_end.homes import AS_OF, Home, day_before, published
 
 LEARNING_TABLES = ("models.decisions", "models.drift", "models.attention_profiles")
+AUDIT_TABLES = (
+    "forecasts.attention_audits",
+    "forecasts.token_attributions",
+    "models.explanation_checks",
+)
 DAILY_TABLES = (
     "features.daily",
     "features.hourly",
@@ -25,6 +30,7 @@ DAILY_TABLES = (
     "forecasts.risk",
     "evaluation.scores",
     "evaluation.leverage_backtest",
+    *AUDIT_TABLES,
     *LEARNING_TABLES,
 )
 
@@ -126,6 +132,7 @@ def test_daily_runs_equal_a_backfill(finished: Home, tmp_path) -> None:
         "forecasts.model_quantiles",
         "evaluation.scores",
         "evaluation.leverage_backtest",
+        *AUDIT_TABLES,
         *LEARNING_TABLES,
     ):
         assert daily.table_hash(table) == finished.table_hash(table), table

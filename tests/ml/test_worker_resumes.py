@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -181,3 +182,60 @@ def test_a_wrong_warm_start_is_refused_with_the_spec(
     )
     assert main([str(path)]) == 2
     assert message in caplog.text
+
+
+CHECKED = {"n_seeds": 1, "epochs": 3, "learning_rate": 4e-3, "min_gain_t": 0.0}
+
+
+def checked_fit(check: bool = True) -> FitSpec:
+    return attention_fit(**CHECKED).model_copy(update={"check_explanations": check})
+
+
+def test_checks_of_explanations_lie_beside_an_artefact_that_they_do_not_change(
+    tmp_path: Path, snapshot: str
+) -> None:
+    path, spec = write_spec(tmp_path / "plain", snapshot, checked_fit(check=False))
+    assert main([str(path)]) == 0
+    (plain,) = results_of(spec)
+    assert not list(Path(spec.output).glob("attention/*.checks.json"))
+    path, spec = write_spec(tmp_path / "checked", snapshot, checked_fit())
+    output = Path(spec.output) / "attention"
+    process = start(path, tmp_path / "first.log")
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not list(output.glob("*.checkpoint/check-*")):
+        assert process.poll() is None, (tmp_path / "first.log").read_text()
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert list(output.glob("*/model.json"))  # the artefact is finished, its checks are not
+    assert not list(output.glob("*.checks.json"))
+    assert main([str(path)]) == 0
+    (result,) = results_of(spec)
+    assert artifact_bytes(result) == artifact_bytes(plain)
+    assert result["reused"]
+    assert re.fullmatch(r"explanations checked in \d+ s: .*\d+ (pass|fail).*", result["notes"][0])
+    (checks,) = output.glob("*.checks.json")
+    assert not list(output.glob("*.checkpoint"))
+    # asked for an artefact that was made without them, they are made then, with the same bytes
+    path, spec = write_spec(tmp_path / "plain", snapshot, checked_fit())
+    assert main([str(path)]) == 0
+    (later,) = Path(spec.output).glob("attention/*.checks.json")
+    assert later.read_bytes() == checks.read_bytes()
+    assert main([str(path)]) == 0
+    assert results_of(spec)[0]["notes"] == []
+
+
+def test_checks_that_break_leave_the_fit_and_say_so(
+    tmp_path: Path, snapshot: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise FloatingPointError("validation loss nan")
+
+    monkeypatch.setattr("ml.attention.twins.explanation_checks", broken)
+    path, spec = write_spec(tmp_path, snapshot, checked_fit())
+    assert main([str(path)]) == 0
+    (result,) = results_of(spec)
+    assert result["status"] == "ok"
+    said = "explanations were not checked: FloatingPointError: validation loss nan"
+    assert result["notes"] == [said]
+    assert not list(Path(spec.output).glob("attention/*.checks.json"))

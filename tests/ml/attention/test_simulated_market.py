@@ -11,6 +11,7 @@ import pytest
 from ml.attention.model import AttentionModel
 from ml.attention.tokens import CONTEXT_FIELDS
 from ml.explain.attribution import ablation_effects
+from ml.explain.explanations import explain
 from ml.panel import Panel
 from orchestration.sources.simulated import SimulatedSource
 from tests.ml.archive_frames import frames_from_bars
@@ -83,3 +84,20 @@ def test_masking_the_planted_modality_moves_the_forecast_most_and_the_spurious_o
     assert set(mean) == {"onchain", "sentiment"}
     assert max(mean, key=lambda group: mean[group]) == "onchain"
     assert mean["sentiment"] < 0.5 * mean["onchain"]
+
+
+def test_gradients_and_ablation_rank_the_planted_modality_first_among_context_groups(
+    model: AttentionModel, market: Panel
+) -> None:
+    days = [TRAINED + timedelta(days=k) for k in range(1, 31)]
+    found = explain(model, market, days)
+    one = found.explanations[found.explanations["horizon"] == 1]
+    size = one.assign(
+        gradients=one["integrated_gradients"].abs(), ablation=one["ablation_effect"].abs()
+    )
+    context = size[size["feature_group"].isin(["onchain", "sentiment"])]
+    mean = context.groupby("feature_group")[["gradients", "ablation"]].mean()
+    assert (mean.loc["onchain"] > 2 * mean.loc["sentiment"]).all()
+    # Without checks of the version, attention is not called an explanation of anything.
+    used = found.audits[found.audits["residual_weight"] > 0]
+    assert "valid" not in set(used["verdict"])
