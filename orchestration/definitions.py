@@ -13,6 +13,7 @@ from orchestration.assets.features import dbt_features
 from orchestration.assets.forecasts import risk, volatility
 from orchestration.assets.ingest import INGEST_ASSETS
 from orchestration.assets.learning import learning
+from orchestration.assets.portfolio import PORTFOLIO_ASSETS
 from orchestration.assets.publish import published_snapshot, report
 from orchestration.assets.study import studies
 from orchestration.assets.training import registry
@@ -29,6 +30,7 @@ ASSETS = [
     studies,
     volatility,
     risk,
+    *PORTFOLIO_ASSETS,
     *EXPLANATION_ASSETS,
     *EVALUATION_ASSETS,
     learning,

@@ -14,7 +14,9 @@ import numpy as np
 import pandas as pd
 
 from ml import artifacts
+from ml.forecasts import QUANTILE_COLUMNS
 from ml.risk.leverage import LeveragePolicy, advise
+from ml.risk.mixture import mixture_var_es
 from ml.risk.tails import TailFit
 from ml.risk.uncertainty import disagreement, interval_width, uncertainty
 from ml.risk.var_es import var_es
@@ -61,6 +63,7 @@ def risk_rows(
     if not parts:
         return pd.DataFrame()
     rows = pd.concat(parts, ignore_index=True)
+    rows = rows.assign(**mixture_var_es(rows[list(QUANTILE_COLUMNS)].to_numpy(), rows["horizon"]))
     advice = [
         advise(volatility, doubt, shortfall, policy)
         for volatility, doubt, shortfall in zip(
@@ -86,7 +89,7 @@ def _forecasts(
     connection.register("served", served)
     rows = connection.execute(
         """
-        SELECT f.source, f.asset, f.as_of, f.horizon, f.model, f.model_version, f.variance, f.volatility, f.q05, f.q95,
+        SELECT f.source, f.asset, f.as_of, f.horizon, f.model, f.model_version, f.variance, f.volatility, f.* LIKE 'q%',
             least(coalesce(d.price_age_days, $longest), $longest) AS age
         FROM forecasts.volatility f
         JOIN served s ON s.as_of::DATE = f.as_of AND s.model = f.model AND s.model_version = f.model_version
