@@ -257,7 +257,7 @@ def _singular_coin(matrix: Floats, names: Sequence[str]) -> tuple[int, str] | No
 
 
 def _heaviest(loading: Floats, names: Sequence[str], count: int = 2) -> str:
-    order = np.argsort(-np.abs(loading), kind="stable")[:count]
+    order = np.argsort(-np.abs(loading).round(6), kind="stable")[:count]
     return " and ".join(names[place] for place in order.tolist())
 
 
