@@ -64,6 +64,9 @@ def test_rows_known_after_the_decision_change_no_number(
         ("forecasts.volatility", "as_of"),
         ("forecasts.refusals", "as_of"),
         ("forecasts.risk", "as_of"),
+        ("forecasts.correlations", "as_of"),
+        ("forecasts.portfolio_risk", "as_of"),
+        ("forecasts.portfolio_components", "as_of"),
         ("forecasts.attention_weights", "as_of"),
         ("forecasts.explanations", "as_of"),
     ):
