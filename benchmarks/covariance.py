@@ -1,7 +1,7 @@
-"""Covariance and VaR on the archive: HAR-DRD against a constant and an EWMA correlation, and both VaR methods by coverage.
+"""Covariance and VaR on the archive: HAR-DRD against a constant and an EWMA correlation, and the coverage of the mixture VaR.
 
 Needs real data: an archive folder by `--archive` or ``VOLCAST_TEST_ARCHIVE``. Variances are those of one model walked forward, the same for all three
-correlations, so that they alone differ; VaR by filtered historical simulation takes the tails of each fit's window, as the platform does.
+correlations, so that they alone differ. The light is that of all coins on every h-th day, as `ml.evaluation.traffic_lights` gives it.
 """
 
 from __future__ import annotations
@@ -15,17 +15,20 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import norm
 
 from benchmarks.skill import _walk
 from ml.conformal import adjust
 from ml.evaluation.comparison import diebold_mariano
 from ml.evaluation.outcomes import first_known_outcomes
 from ml.evaluation.traffic_lights import design_effect, light
-from ml.forecasts import HORIZONS, QUANTILE_COLUMNS
+from ml.forecasts import HORIZONS, QUANTILE_COLUMNS, QUANTILE_LEVELS
 from ml.panel import Panel
 from ml.risk.correlations import FEWEST_HOURS, mean_over_days, realized_correlations
 from ml.risk.covariance import WINDOW_DAYS, fit_correlations, forecast_correlations
-from ml.risk.mixture import mixture_var_es
+from ml.risk.holdings import Portfolio
+from ml.risk.mixture import OUTERMOST, mixture_var_es
+from ml.risk.portfolio import portfolio_risk
 from ml.risk.tails import LEVELS
 from ml.risk.var_es import SUFFIXES
 from tests.ml.archive_frames import COINS
@@ -60,12 +63,14 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], Tables]:
     forecasts = adjust(forecasts, first_known_outcomes(realized, HORIZONS))
     correlation_rows, correlations = _correlations(panel, forecasts, options)
     coverage_rows = _coverage(panel, forecasts)
-    scale_rows = _return_scales(panel, options.first)
+    scale_rows = _return_scales(panel, forecasts, options.first)
+    simulated_rows = _simulated()
     return {
         "model": options.model,
         "correlation": correlation_rows,
         "coverage": coverage_rows,
         "return_scale": scale_rows,
+        "simulated": simulated_rows,
         "days": correlations,
     }, [
         (
@@ -78,7 +83,12 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], Tables]:
             ["h", "c", "side", "95", "97.5", "99"],
             coverage_rows,
         ),
-        ("returns over the root of their own RV, before the first forecast", ["h", "n", "mean square root", "kurtosis"], scale_rows),
+        ("returns over the root of their own RV, before the first forecast", ["h", "n", "mean square root", "kurtosis", "largest q99.9 / q99"], scale_rows),
+        (
+            "portfolio by the model's own distribution over simulation with exact simple returns, three coins",
+            ["weights", "h", "VaR 95", "ES 95", "VaR 97.5", "ES 97.5", "VaR 99", "ES 99"],
+            simulated_rows,
+        ),
     ]  # fmt: skip
 
 
@@ -181,13 +191,41 @@ def _coverage(panel: Panel, forecasts: pd.DataFrame) -> list[list[Any]]:
     return rows
 
 
-def _return_scales(panel: Panel, first: date) -> list[list[Any]]:
+def _return_scales(panel: Panel, forecasts: pd.DataFrame, first: date) -> list[list[Any]]:
     rows = []
     for horizon in HORIZONS:
         stop = panel.row(first) - horizon
         z = (panel.horizon_return(horizon) / np.sqrt(horizon * panel.target(horizon)))[:stop]
         z = z[np.isfinite(z)]
-        rows.append([horizon, len(z), round(float(np.sqrt(np.mean(z**2))), 3), round(float(np.mean(z**4) / np.mean(z**2) ** 2), 2)])  # fmt: skip
+        own = forecasts[forecasts["horizon"] == horizon]
+        slope = np.log(own["q99"] / own["q95"]) / (norm.ppf(0.99) - norm.ppf(0.95))
+        largest = float(np.exp((slope * (norm.ppf(0.999) - norm.ppf(0.99))).max()))
+        rows.append([horizon, len(z), round(float(np.sqrt(np.mean(z**2))), 3), round(float(np.mean(z**4) / np.mean(z**2) ** 2), 2), round(largest, 2)])  # fmt: skip
+    return rows
+
+
+def _simulated() -> list[list[Any]]:
+    """Relative errors of VaR and ES; variances of all coins at one quantile, normal returns given them, 1,000,000 draws."""
+    variance, spread, draws = np.array([0.0010, 0.0020, 0.0030]), 0.5, 1_000_000
+    correlation = np.array([[1.0, 0.7, 0.5], [0.7, 1.0, 0.6], [0.5, 0.6, 1.0]])
+    levels = np.sqrt(365 * variance[:, None] * np.exp(spread * norm.ppf(QUANTILE_LEVELS) - spread**2 / 2))  # fmt: skip
+    rows: list[list[Any]] = []
+    for weights in ((0.7, 0.5, 0.3), (-0.8, -0.3, -0.1), (1.0, -0.6, 0.2), (1.0, -1.0, 0.0), (1.0, -0.3, -0.3)):  # fmt: skip
+        book = Portfolio("simulated", dict(zip("ABC", weights, strict=True)))
+        for horizon in HORIZONS:
+            found = portfolio_risk(book, variance, levels, correlation, horizon, np.empty(0)).measures  # fmt: skip
+            generator = np.random.default_rng(2)
+            score = np.clip(generator.standard_normal(draws), norm.ppf(OUTERMOST), -norm.ppf(OUTERMOST))  # fmt: skip
+            scale = np.exp(spread / 2 * score - spread**2 / 4) * np.sqrt(horizon)
+            r = generator.standard_normal((draws, 3)) @ np.linalg.cholesky(correlation).T
+            earned = np.expm1(r * scale[:, None] * np.sqrt(variance)) @ np.array(weights)
+            loss = np.sort(-earned)
+            row: list[Any] = [", ".join(map(str, weights)), horizon]
+            for level in LEVELS:
+                cut = int(draws * level)
+                for measure, truth in (("var", loss[cut]), ("es", loss[cut:].mean())):
+                    row.append(f"{found[f'mixture_{measure}_{SUFFIXES[level]}'] / truth - 1:.1%}")
+            rows.append(row)
     return rows
 
 
