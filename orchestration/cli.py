@@ -315,6 +315,44 @@ def evaluate(
 
 
 @app.command()
+def portfolio(
+    weights: Annotated[
+        Path,
+        typer.Argument(
+            help="File of weights: .csv (asset,weight) or .json, fractions of the capital.",
+            metavar="FILE",
+        ),
+    ],
+    as_of: Annotated[
+        date | None, typer.Option("--as-of", help="Day; the newest one by default.", **DAY)
+    ] = None,
+    model: Annotated[str, typer.Option(help="Model; the champion of the day by default.")] = "",
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, every column.")] = False,
+) -> None:
+    """Show VaR and ES of a portfolio and each coin's part, from the published copy; stores nothing."""
+    settings = _settings()
+
+    def figures() -> Any:
+        from orchestration.portfolio_view import show_portfolio
+        from orchestration.warehouse import read_published
+
+        with read_published(settings) as connection:
+            return show_portfolio(connection, weights, as_of or _newest_day(connection), model)
+
+    found = _guard(figures)
+    if as_csv:
+        return _print_table(found.names, found.rows, as_csv=True)
+    table = Table(title=_escape(found.title), title_justify="left")
+    for name in found.short_names:
+        table.add_column(name, justify="left" if name == "coin" else "right")
+    for row in found.short_rows:
+        table.add_row(*row)
+    console.print(table)
+    for note in found.notes:
+        console.print(_escape(note), soft_wrap=True)
+
+
+@app.command()
 def models() -> None:
     """List the models that VOLCAST_MODELS and `evaluate --models` may name."""
     from ml.models import MODELS, model_class
@@ -635,11 +673,30 @@ def _show_forecasts(settings: Any, as_of: date) -> None:
             "" if leverage is None else f"{leverage:.2f}",
         )
     console.print(table)
+    if settings.portfolio is not None:
+        _show_portfolio_problem(settings, as_of)
     from orchestration.runs import report_path
 
     console.print(f"report:    {report_path(settings, as_of)}", soft_wrap=True)
     console.print(f"snapshot:  {settings.published_path}", soft_wrap=True)
     console.print("next:      ./volcast dev (the UI)   ./volcast status   ./volcast sql ...")
+
+
+def _show_portfolio_problem(settings: Any, as_of: date) -> None:
+    """A line on the error stream where the portfolio of VOLCAST_PORTFOLIO has no figures."""
+
+    def problem() -> str:
+        from orchestration.champion import champion_on
+        from orchestration.portfolio import problem_of
+        from orchestration.warehouse import read_published
+
+        with read_published(settings) as connection:
+            model = champion_on(connection, as_of).model
+            return problem_of(connection, settings.portfolio, as_of, model)
+
+    found = _guard(problem)
+    if found:
+        errors.print(f"[yellow]portfolio[/] without figures: {_escape(found)}", soft_wrap=True)
 
 
 def main() -> None:

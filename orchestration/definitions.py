@@ -14,6 +14,7 @@ from orchestration.assets.forecasts import risk, volatility
 from orchestration.assets.ingest import INGEST_ASSETS
 from orchestration.assets.learning import learning
 from orchestration.assets.leverage import leverage_backtest
+from orchestration.assets.portfolio import PORTFOLIO_ASSETS
 from orchestration.assets.publish import published_snapshot, report
 from orchestration.assets.study import studies
 from orchestration.assets.training import registry
@@ -30,6 +31,7 @@ ASSETS = [
     studies,
     volatility,
     risk,
+    *PORTFOLIO_ASSETS,
     *EXPLANATION_ASSETS,
     *EVALUATION_ASSETS,
     learning,

@@ -16,8 +16,10 @@ import numpy as np
 import pandas as pd
 
 from ml import artifacts
+from ml.forecasts import QUANTILE_COLUMNS
 from ml.risk.leverage import LeveragePolicy, target_leverage
 from ml.risk.leverage_path import LONGEST_GAP_DAYS, LastAdvice, LeverageAdvice, follow
+from ml.risk.mixture import mixture_var_es
 from ml.risk.tails import TailFit
 from ml.risk.uncertainty import disagreement, interval_width, uncertainty
 from ml.risk.var_es import var_es
@@ -84,8 +86,10 @@ def risk_rows(
     if not parts:
         return pd.DataFrame()
     rows = pd.concat(parts, ignore_index=True).sort_values("as_of", kind="stable")
+    rows = rows.reset_index(drop=True)
+    rows = rows.assign(**mixture_var_es(rows[list(QUANTILE_COLUMNS)].to_numpy(), rows["horizon"]))
     return with_leverage(
-        rows.reset_index(drop=True),
+        rows,
         stored_advice(connection, first, last),
         leverage_policy(settings),
     )
@@ -178,7 +182,7 @@ def _forecasts(
     connection.register("served", served)
     rows = connection.execute(
         """
-        SELECT f.source, f.asset, f.as_of, f.horizon, f.model, f.model_version, f.variance, f.volatility, f.q05, f.q95,
+        SELECT f.source, f.asset, f.as_of, f.horizon, f.model, f.model_version, f.variance, f.volatility, f.* LIKE 'q%',
             least(coalesce(d.price_age_days, $longest), $longest) AS age
         FROM forecasts.volatility f
         JOIN served s ON s.as_of::DATE = f.as_of AND s.model = f.model AND s.model_version = f.model_version

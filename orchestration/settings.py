@@ -178,6 +178,10 @@ class Settings(BaseModel):
         allow_inf_nan=False,
         description="most that the advised leverage rises in a day; it may fall twice as fast, and at once to a hard limit",
     )
+    portfolio: Path | None = Field(
+        None,
+        description="file of weights, .csv (asset,weight) or .json, whose risk every daily run stores (docs/risk.md)",
+    )
     simulated_start: date = Field(date(2022, 1, 1), description="first day of the simulated market")
     demo_as_of: date = Field(date(2024, 6, 30), description="last day of `volcast demo`")
     demo_days: int = Field(28, ge=2, description="days of forecasts that `volcast demo` makes")
@@ -280,7 +284,7 @@ class Settings(BaseModel):
             raise ValueError("no models: expected at least one")
         return value
 
-    @field_validator("home", "archive")
+    @field_validator("home", "archive", "portfolio")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return value.expanduser().resolve() if value is not None else None

@@ -99,7 +99,7 @@ def _beyond_averages(
     adds = "adds to the benchmark" if result.p_value < SIGNIFICANCE else "adds nothing"
     yield _row("encompassing", ALL, model, result, adds, benchmark)
     if "fz_975" in pair and pair.groupby("model", observed=True)["fz_975"].count().min() > 0:
-        joint = losses_by_day(pair[_apart(pair["as_of"], horizon)], "fz_975")
+        joint = losses_by_day(pair[non_overlapping(pair["as_of"], horizon)], "fz_975")
         joint = joint.reindex(columns=[model, benchmark])
         result = diebold_mariano(joint[model], joint[benchmark])
         yield _row("fissler_ziegel_975", ALL, model, result, _better_or_worse(result), benchmark)
@@ -137,7 +137,7 @@ def _by_coin(scores: pd.DataFrame, horizon: int) -> Iterator[dict[str, Any]]:
         result = mincer_zarnowitz(own["realized_variance"], own["variance"], horizon)
         biased = "biased" if result.p_value < SIGNIFICANCE else "unbiased"
         yield _row("mincer_zarnowitz", asset, model, result, biased)
-        apart = own[_apart(own["as_of"], horizon)]
+        apart = own[non_overlapping(own["as_of"], horizon)]
         for suffix, level in VAR_LEVELS.items():
             known = apart.dropna(subset=[f"var_{suffix}_breach"])
             if known.empty:
@@ -175,7 +175,7 @@ def _coverage(
         yield _row(f"{name}_{suffix}", asset, model, result, clustered)
 
 
-def _apart(days: pd.Series[Any], horizon: int) -> Any:
+def non_overlapping(days: pd.Series[Any], horizon: int) -> Any:
     """Mask of every h-th day counted from the first, so that horizons do not overlap."""
     since = (days - days.min()) / pd.Timedelta(days=1)
     return (since % horizon) == 0

@@ -1,7 +1,7 @@
 """Scores, leaderboard and tests, once the realised values are known.
 
 In: forecasts whose target has ended, features.realized as known at the last day of the run. Out: ``evaluation.scores``, ``.leaderboard``,
-``.tests``. A forecast that is scored is not scored again; leaderboard and tests are kept as at the last day of each run.
+``.tests``, ``.traffic_lights``. A forecast that is scored is not scored again; leaderboard and tests are kept as at the last day of each run.
 """
 
 from collections.abc import Callable
@@ -17,6 +17,9 @@ from orchestration.platform import Platform
 from orchestration.warehouse import bump_revision, get_state, replace_rows, set_state
 
 BENCHMARK = "harx_cal"
+SCORES_KNOWN = (
+    "SELECT count(*), sum(hash(s)) FROM evaluation.scores s WHERE as_of + horizon <= $last"
+)
 
 
 @dg.asset(
@@ -116,6 +119,75 @@ def tests(
     return result(platform, len(rows), tests=len(rows))
 
 
+@dg.asset(
+    **output_options(
+        "evaluation.traffic_lights",
+        "evaluation",
+        deps=[
+            key_of("evaluation.scores"),
+            key_of("forecasts.risk"),
+            key_of("forecasts.portfolio_components"),
+        ],
+    )
+)
+def traffic_lights(
+    context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
+) -> dg.MaterializeResult[None]:
+    _, last = day_range(context)
+
+    def judge(_: pd.DataFrame) -> pd.DataFrame:
+        from ml.evaluation.traffic_lights import traffic_lights as judged
+
+        with platform.warehouse.read() as connection:
+            return judged(*risk_outcomes(connection, last))
+
+    evidence = """
+        SELECT (SELECT sum(hash(asset, as_of, horizon, model, model_version, horizon_return)) FROM evaluation.scores WHERE as_of + horizon <= $last),
+            (SELECT sum(hash(asset, as_of, horizon, model, model_version, es_975, mixture_es_975)) FROM forecasts.risk WHERE as_of + horizon <= $last),
+            (SELECT sum(hash(portfolio, as_of, horizon, model, model_version, es_975, mixture_es_975)) FROM forecasts.portfolio_risk
+                WHERE as_of + horizon <= $last)
+    """
+    rows = _as_at(platform, "evaluation.traffic_lights", last, judge, evidence)
+    lights = rows["light"] if len(rows) else pd.Series(dtype="str")
+    return result(
+        platform,
+        len(rows),
+        **{colour: int((lights == colour).sum()) for colour in ("green", "yellow", "red")},
+        not_judged=int(lights.isna().sum()),
+    )
+
+
+def risk_outcomes(
+    connection: duckdb.DuckDBPyConnection, last: date
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """VaR and ES beside what followed by ``last``: of every coin, and of every portfolio whose coins' returns are all known.
+
+    Of a day that several versions of a model forecast, the newest version's.
+    """
+    newest = """
+        JOIN models.registry m USING (model, model_version) WHERE as_of + horizon <= $last
+        QUALIFY row_number() OVER (PARTITION BY {key}, as_of, horizon, model ORDER BY m.created_at DESC, model_version) = 1
+    """
+    coins = connection.execute(
+        "SELECT r.*, s.horizon_return FROM evaluation.scores s JOIN forecasts.risk r USING (asset, as_of, horizon, model, model_version)"
+        + newest.format(key="asset"),
+        {"last": last},
+    ).df()
+    earned = connection.execute(
+        "SELECT portfolio, as_of, horizon, model, model_version, c.weight * (exp(s.horizon_return) - 1) AS simple_return "
+        "FROM forecasts.portfolio_components c LEFT JOIN evaluation.scores s USING (asset, as_of, horizon, model, model_version) "
+        "WHERE as_of + horizon <= ? ORDER BY portfolio, as_of, horizon, model, model_version, c.asset",
+        [last],
+    ).df()
+    key = ["portfolio", "as_of", "horizon", "model", "model_version"]
+    total = earned.groupby(key)["simple_return"].agg(lambda parts: parts.sum(skipna=False))
+    books = connection.execute(
+        "SELECT * FROM forecasts.portfolio_risk" + newest.format(key="portfolio"), {"last": last}
+    ).df()
+    books = books.merge(total.reset_index(), on=key, how="inner")
+    return coins, books.assign(asset="portfolio:" + books["portfolio"].astype(str))
+
+
 def unscored_forecasts(connection: duckdb.DuckDBPyConnection, last: date) -> pd.DataFrame:
     """Forecasts whose horizon ended by ``last`` and that have no score, with the VaR and ES that go with them."""
     return connection.execute(
@@ -168,15 +240,16 @@ def segment_features(connection: duckdb.DuckDBPyConnection, last: date) -> pd.Da
 
 
 def _as_at(
-    platform: Platform, table: str, last: date, judge: Callable[[pd.DataFrame], pd.DataFrame]
+    platform: Platform,
+    table: str,
+    last: date,
+    judge: Callable[[pd.DataFrame], pd.DataFrame],
+    evidence_query: str = SCORES_KNOWN,
 ) -> pd.DataFrame:
-    """The rows of ``table`` as at ``last``: judged anew when there are other scores than last time, else as stored."""
+    """The rows of ``table`` as at ``last``: judged anew when there is other evidence (by default scores) than last time, else as stored."""
     key = f"{table}:{last}"
     with platform.warehouse.read() as connection:
-        row = connection.execute(
-            "SELECT count(*), sum(hash(s)) FROM evaluation.scores s WHERE as_of + horizon <= ?",
-            [last],
-        ).fetchone()
+        row = connection.execute(evidence_query, {"last": last}).fetchone()
         evidence = str(row)
         if get_state(connection, key) == evidence:
             return connection.execute(f"SELECT * FROM {table} WHERE as_of = ?", [last]).df()
@@ -192,4 +265,4 @@ def _as_at(
     return rows
 
 
-EVALUATION_ASSETS = [scores, leaderboard, tests]
+EVALUATION_ASSETS = [scores, leaderboard, tests, traffic_lights]

@@ -115,6 +115,45 @@ TESTS = OutputTable(
     },
 )
 
+TRAFFIC_LIGHTS = OutputTable(
+    "evaluation.traffic_lights",
+    "Backtests of VaR and ES by model, method, side, level, horizon and coin, shown as Basel's lights, as at the last day of a run.",
+    ("as_of", "model", "method", "side", "level", "horizon", "asset"),
+    {
+        **SOURCE,
+        "as_of": ("DATE", "outcomes known by this day"),
+        "model": FORECAST_KEY["model"],
+        "method": (
+            "VARCHAR",
+            "fhs (filtered historical simulation) or mixture (the model's own distribution)",
+        ),
+        "side": ("VARCHAR", "long or short; portfolio: the position as it is"),
+        "level": ("DOUBLE", "0.95, 0.975 or 0.99"),
+        "horizon": FORECAST_KEY["horizon"],
+        "asset": ("VARCHAR", "coin, ALL, or portfolio:<name>"),
+        "periods": ("INTEGER", "forecasts of periods that do not overlap"),
+        "breaches": ("INTEGER", "losses beyond VaR"),
+        "expected_breaches": ("DOUBLE", "periods times 1 - level"),
+        "effective_periods": (
+            "DOUBLE",
+            "periods over the design effect: coins of one day breach together; equal to periods for one coin",
+        ),
+        "light": ("VARCHAR", "green, yellow or red; null where not judged"),
+        "kupiec_p": ("DOUBLE", "p-value: as many breaches as promised"),
+        "christoffersen_p": ("DOUBLE", "p-value: and none the likelier after another"),
+        "dq_p": ("DOUBLE", "p-value: and none foretold by the VaR or the breaches before"),
+        "acerbi_szekely_z": (
+            "DOUBLE",
+            "Z2 of ES: 0 is right on average, -1 twice the shortfall promised",
+        ),
+        "acerbi_szekely_p": ("DOUBLE", "p-value, one-sided: ES is not understated"),
+        "verdict": (
+            "VARCHAR",
+            "in words: the light with its count, the tests that reject, or why it is not judged",
+        ),
+    },
+)
+
 _EVALUATION = {"evaluation_id": ("VARCHAR", "hash of models, days, settings, code and data")}
 
 EVALUATIONS = OutputTable(
@@ -165,6 +204,7 @@ TABLES = (
     SCORES,
     LEADERBOARD,
     TESTS,
+    TRAFFIC_LIGHTS,
     EVALUATIONS,
     WALK_SCORES,
     WALK_LEADERBOARD,

@@ -21,6 +21,16 @@ RISK = OutputTable(
             for measure in ("var", "es")
             for level in LEVELS
         },
+        **{
+            f"mixture_{prefix}{measure}_{level}": (
+                "DOUBLE",
+                f"{measure.upper()} {level[:2]}{'.' + level[2:] if level[2:] else ''} % of a {side} position by the "
+                "model's own distribution",
+            )
+            for prefix, side in (("", "long"), ("short_", "short"))
+            for measure in ("var", "es")
+            for level in LEVELS
+        },
         "uncertainty": (
             "DOUBLE",
             "0 (certain) to 1: 1 - (1 - disagreement)(1 - interval)(1 - age)(1 - drift)(1 - audit), the five columns that follow",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from tests.end_to_end.homes import AS_OF, SMALL_MARKET, Home, day_before, export_archive
+from tests.end_to_end.homes import AS_OF, PORTFOLIO, SMALL_MARKET, Home, day_before, export_archive
 
 FIRST = day_before(AS_OF, 29)
 """First as_of of the finished backfill: long enough for scores at every horizon."""
@@ -49,4 +49,5 @@ def archive_environment(
         "VOLCAST_ASSETS": "BTC,ETH,SOL",
         "VOLCAST_MODELS": models,
         "VOLCAST_ATTENTION_EPOCHS": "1",
+        "VOLCAST_PORTFOLIO": str(PORTFOLIO),
     }

@@ -23,12 +23,14 @@ from orchestration.sources import open_source
 from orchestration.warehouse import Warehouse
 
 AS_OF = date(2024, 3, 20)
+PORTFOLIO = Path(__file__).with_name("desk.csv")
 SMALL_MARKET = {
     "VOLCAST_SOURCE": "simulated",
     "VOLCAST_ASSETS": "BTC,ETH,SOL",
     "VOLCAST_SIMULATED_START": "2023-03-01",
     "VOLCAST_MODELS": "random_walk,ewma,log_har,harx_cal,attention",
     "VOLCAST_ATTENTION_EPOCHS": "2",
+    "VOLCAST_PORTFOLIO": str(PORTFOLIO),
 }
 """Three coins and a year: small, but every table is filled."""
 

@@ -11,7 +11,7 @@ import pytest
 
 from orchestration.tables import OUTPUT_TABLES
 from tests.end_to_end.conftest import FIRST
-from tests.end_to_end.homes import AS_OF, Home, day_before, published
+from tests.end_to_end.homes import AS_OF, PORTFOLIO, Home, day_before, published
 
 LEARNING_TABLES = ("models.decisions", "models.drift", "models.attention_profiles")
 AUDIT_TABLES = (
@@ -28,6 +28,9 @@ DAILY_TABLES = (
     "forecasts.attention_weights",
     "forecasts.explanations",
     "forecasts.risk",
+    "forecasts.correlations",
+    "forecasts.portfolio_risk",
+    "forecasts.portfolio_components",
     "evaluation.scores",
     "evaluation.leverage_backtest",
     *AUDIT_TABLES,
@@ -76,6 +79,19 @@ def test_numbers_obey_their_definitions(finished: Home) -> None:
         "OR advised_leverage < 0 OR advised_leverage > least(3, leverage_limit) OR reason = '' OR binding IS NULL"
     )
     assert bad == 0
+
+
+def test_the_portfolio_is_told_by_the_command_line_as_it_is_stored(finished: Home) -> None:
+    output = finished.run("portfolio", str(PORTFOLIO), "--csv")
+    shown = [line.split(",") for line in output.split()]
+    place = shown[0].index("mixture_es_975")
+    told = [float(row[place]) for row in shown[1:] if row[1] == "ALL"]
+    stored = finished.rows(
+        "SELECT mixture_es_975 FROM forecasts.portfolio_risk WHERE as_of = ? AND model = 'harx_cal' ORDER BY horizon",
+        [AS_OF],
+    )
+    assert told == [value for (value,) in stored]
+    assert len(told) == 3
 
 
 def test_everything_made_from_the_simulated_market_says_so(finished: Home) -> None:
@@ -128,7 +144,7 @@ def test_daily_runs_equal_a_backfill(finished: Home, tmp_path) -> None:
     for day in days:
         daily.run("run", "--as-of", day.isoformat())
     for table in (
-        *DAILY_TABLES[:8],
+        *DAILY_TABLES[:11],
         "forecasts.model_quantiles",
         "evaluation.scores",
         "evaluation.leverage_backtest",
