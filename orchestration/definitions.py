@@ -14,6 +14,7 @@ from orchestration.assets.forecasts import risk, volatility
 from orchestration.assets.ingest import INGEST_ASSETS
 from orchestration.assets.learning import learning
 from orchestration.assets.publish import published_snapshot, report
+from orchestration.assets.regimes import REGIME_ASSETS
 from orchestration.assets.study import studies
 from orchestration.assets.training import registry
 from orchestration.checks import GATES
@@ -30,6 +31,7 @@ ASSETS = [
     volatility,
     risk,
     *EXPLANATION_ASSETS,
+    *REGIME_ASSETS,
     *EVALUATION_ASSETS,
     learning,
     published_snapshot,
