@@ -24,6 +24,7 @@ BENCHMARKS = {
     "latency": "one attention forecast from arrays to quantiles, and one token's update: p50 and p99",
     "ablation": "what each modality, scale and component of attention is worth on real data, with intervals",
     "training": "samples per second of training against neuralforecast and pytorch-forecasting, equal size",
+    "tails": "extreme quantiles, probabilities of rare days, regimes and events on real data, out of sample",
     "ingest": "years of 5-minute bars into the warehouse, killed on the way, against paged fetch_ohlcv",
 }
 

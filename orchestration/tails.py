@@ -38,15 +38,15 @@ def tail_rows(
             continue
         tails = _stored(connection, block)
         if tails.empty:
-            tails = version_tails(settings, block, sorted(forecasts["asset"].astype(str).unique()))
+            tails = version_tails(settings, block)
             made.append(tails)
         parts.append(_quantiles(forecasts, tails))
     new = pd.concat(made, ignore_index=True) if made else pd.DataFrame()
     return new, pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
-def version_tails(settings: Settings, block: ServedDays, assets: Sequence[str]) -> pd.DataFrame:
-    """Both tails of every coin and horizon of a version; where there is none, a row that says why."""
+def version_tails(settings: Settings, block: ServedDays) -> pd.DataFrame:
+    """Both tails of every coin and horizon that a version was fitted on; where there is none, a row that says why."""
     state = artifacts.load(str(settings.artifacts_dir / block.artifact_uri), block.artifact_hash)
     kept: dict[str, dict[str, Any]] = state.meta["tail"]
     rows = [
@@ -58,7 +58,7 @@ def version_tails(settings: Settings, block: ServedDays, assets: Sequence[str]) 
             "side": side,
             **_tail(kept.get(asset, {}).get(str(horizon)), horizon, side),
         }
-        for asset in sorted({*assets, *kept})
+        for asset in sorted(kept)
         for horizon in HORIZONS
         for side in SIDES
     ]

@@ -1,6 +1,6 @@
 r"""What all detectors share: robust scores against the coin's own past, and when an event begins and ends.
 
-.. math:: z_t = \frac{x_t - \mathrm{median}(x_{t-365..t-1})}{1.4826\,\mathrm{MAD}(x_{t-365..t-1})}, \quad |z_t| \le 8
+.. math:: z_t = \frac{x_t - \mathrm{median}(x_{t-365..t-1})}{1.4826\,\mathrm{MAD}(x_{t-365..t-1})}, \quad |z_t| \le 4
 
 The day itself is not in its own past. An event begins on a day whose score is at least the threshold. It goes on while the score is at least the
 release (hysteresis: a score that trembles about one level does not flicker), for at most 30 days after the last day at the threshold; a day that
@@ -27,7 +27,8 @@ MEMORY_DAYS = 30
 LONGEST_MEAN_DAYS = 7
 NEEDED_DAYS = PAST_DAYS + MEMORY_DAYS + LONGEST_MEAN_DAYS + 1
 """Rows up to a day that its state is made from; more change nothing."""
-WIDEST = 8.0
+WIDEST = 4.0
+"""More is no more evidence: a mean of four signals does not reach a threshold of 1.5 by one of them alone."""
 MAD_TO_DEVIATION = 1.4826
 """1 / (the 75 % quantile of the normal distribution): the median absolute deviation as a standard deviation."""
 

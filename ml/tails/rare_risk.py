@@ -69,9 +69,13 @@ class RareRisk:
         return self.base_rates.get(asset, self.pooled_rate)
 
     def probability(self, asset: str, covariates: Floats) -> float:
-        """From covariates (P,) of one coin and day; the base rate where the skill is not above 0 or a covariate is missing."""
+        """What is published, from covariates (P,) of one coin and day: the base rate where the skill is not above 0."""
+        return self.regression(asset, covariates) if self.has_skill else self.base_rate(asset)
+
+    def regression(self, asset: str, covariates: Floats) -> float:
+        """The regression's probability; the base rate where a covariate is missing."""
         base = self.base_rate(asset)
-        if not self.has_skill or not np.isfinite(covariates).all():
+        if not np.isfinite(covariates).all():
             return base
         z = (covariates - self.centre) / self.scale
         total = _logit(base) + self.intercept
@@ -165,19 +169,32 @@ def fit_rare_risk(assets: tuple[str, ...], x: Floats, rare: Floats, horizon: int
 
 
 def logistic(x: Floats, y: Floats, offset: Floats, ridge: float) -> tuple[float, Floats]:
-    """Intercept and coefficients (P,) of y (n,) in {0, 1} on x (n, P), by Newton steps; the intercept is not penalised."""
+    """Intercept and coefficients (P,) of y (n,) in {0, 1} on x (n, P), by Newton steps that are halved
+    until the likelihood rises; the intercept is not penalised."""
     design = np.column_stack([np.ones(len(x)), x])
     penalty = np.append(0.0, np.full(x.shape[1], ridge))
     beta = np.zeros(design.shape[1])
+    value = _penalised(design, y, offset, penalty, beta)
     for _ in range(100):
         p = 1.0 / (1.0 + np.exp(-(design @ beta + offset)))
         gradient = design.T @ (y - p) - penalty * beta
         hessian = (design * (p * (1.0 - p))[:, None]).T @ design + np.diag(penalty)
-        step = np.linalg.solve(hessian, gradient)
-        beta = beta + np.clip(step, -2.0, 2.0)
-        if np.abs(step).max() < 1e-10:
+        step, after = np.linalg.lstsq(hessian, gradient, rcond=None)[0], value
+        while np.abs(step).max() > 1e-12:  # halved until the likelihood does not fall
+            after = _penalised(design, y, offset, penalty, beta + step)
+            if after >= value:
+                break
+            step = 0.5 * step
+        beta, before, value = beta + step, value, after
+        if np.abs(step).max() < 1e-9 or value - before < 1e-12 * abs(value):
             break
     return float(beta[0]), np.asarray(beta[1:])
+
+
+def _penalised(design: Floats, y: Floats, offset: Floats, penalty: Floats, beta: Floats) -> float:
+    """Log likelihood less the penalty."""
+    odds = design @ beta + offset
+    return float((y * odds - np.logaddexp(0.0, odds)).sum() - 0.5 * penalty @ beta**2)
 
 
 def _fit(

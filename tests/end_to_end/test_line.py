@@ -14,6 +14,13 @@ from tests.end_to_end.conftest import FIRST
 from tests.end_to_end.homes import AS_OF, Home, day_before, published
 
 LEARNING_TABLES = ("models.decisions", "models.drift", "models.attention_profiles")
+REGIME_TABLES = (
+    "forecasts.regimes",
+    "forecasts.jumps",
+    "forecasts.tails",
+    "forecasts.events",
+    "evaluation.event_effects",
+)
 DAILY_TABLES = (
     "features.daily",
     "features.hourly",
@@ -25,6 +32,7 @@ DAILY_TABLES = (
     "forecasts.risk",
     "evaluation.scores",
     *LEARNING_TABLES,
+    *REGIME_TABLES,
 )
 
 
@@ -125,6 +133,7 @@ def test_daily_runs_equal_a_backfill(finished: Home, tmp_path) -> None:
         "forecasts.model_quantiles",
         "evaluation.scores",
         *LEARNING_TABLES,
+        *REGIME_TABLES,
     ):
         assert daily.table_hash(table) == finished.table_hash(table), table
 
