@@ -28,7 +28,7 @@ NARROWEST = 0.1
 """Floor of a regime's standard deviation, in standard deviations of the series: on it the regime clings to single values."""
 START_STAY = 0.95
 _KEEP = len(REGIMES)
-_EM_TOLERANCE, _EM_STEPS = 1e-7, 3000
+_EM_TOLERANCE, _EM_STEPS = 1e-9, 3000
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ def regimes(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platfo
         require_open_gates(connection, _days(first, last))
         made = regime_rows(connection, platform.settings, first, last)
     _note_refusals(context, made[0], "asset")
-    _store(platform, context.run.run_id, REGIME_TABLES, made)
+    store_rows(platform, context.run.run_id, REGIME_TABLES, made)
     with platform.warehouse.read() as connection:
         market = connection.execute(
             "SELECT p_turbulent FROM forecasts.regimes WHERE as_of = ? AND asset = 'MARKET'", [last]
@@ -83,7 +83,7 @@ def jumps(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform
         require_open_gates(connection, _days(first, last))
         made = jump_rows(connection, platform.settings, first, last)
     _note_refusals(context, made[0], "kind")
-    _store(platform, context.run.run_id, JUMP_TABLES, made)
+    store_rows(platform, context.run.run_id, JUMP_TABLES, made)
     yield from _results(platform, JUMP_TABLES, made, {})
 
 
@@ -102,7 +102,7 @@ def tails(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform
     with platform.warehouse.read() as connection:
         blocks = served_days(connection, settings, first, last, without="forecasts.tails")
         made = tail_rows(connection, settings, blocks)
-    _store(platform, context.run.run_id, TAIL_TABLES, made)
+    store_rows(platform, context.run.run_id, TAIL_TABLES, made)
     yield from _results(platform, TAIL_TABLES, made, {})
 
 
@@ -116,7 +116,7 @@ def events(
     with platform.warehouse.read() as connection:
         require_open_gates(connection, _days(first, last))
         rows = event_rows(connection, first, last)
-    _store(platform, context.run.run_id, ("forecasts.events",), (rows,))
+    store_rows(platform, context.run.run_id, ("forecasts.events",), (rows,))
     active = rows[rows["active"].fillna(False)] if len(rows) else rows
     for event, own in active.groupby("event") if len(active) else ():
         context.log.info(f"{event}: active on {own['asset'].nunique()} coins, {len(own)} coin-days")
@@ -186,9 +186,10 @@ def _stamped(platform: Platform, run_id: str, table: str, rows: pd.DataFrame) ->
     )
 
 
-def _store(
+def store_rows(
     platform: Platform, run_id: str, tables: tuple[str, ...], frames: tuple[pd.DataFrame, ...]
 ) -> None:
+    """Replace the rows of each table that share a key with its frame's; writes nothing where all are empty."""
     if all(rows.empty for rows in frames):
         return
     with platform.warehouse.write() as connection:

@@ -17,14 +17,18 @@ from ml.model import ModelState
 from ml.regimes.model import RegimeModel
 from ml.risk.tails import fit_tail
 from ml.tails.rare_days import MEASURES
-from orchestration.assets.regimes import REGIME_ASSETS
-from orchestration.events import EVIDENCE_DAYS, effect_rows
+from orchestration.assets import regimes as assets
+from orchestration.events import EVIDENCE_DAYS, effect_rows, event_rows
 from orchestration.monthly import monthly_fit
 from orchestration.partitions import RANGE_END_TAG, RANGE_START_TAG
 from orchestration.platform import Platform
+from orchestration.rare_days import jump_rows
+from orchestration.regimes import regime_rows
 from orchestration.report import regimes as report
 from orchestration.settings import Settings
 from orchestration.tables.regimes import TABLES
+from orchestration.tails import tail_rows
+from orchestration.versions import served_days
 from orchestration.warehouse import Warehouse, replace_rows
 from tests.orchestration.test_learning import NOW, store
 
@@ -149,9 +153,25 @@ def plant(home: Path, poison: float = 1.0) -> Warehouse:
 
 
 def run(warehouse: Warehouse, first: date, last: date) -> None:
-    tags = {RANGE_START_TAG: first.isoformat(), RANGE_END_TAG: last.isoformat()}
-    resources = {"platform": Platform(warehouse.settings)}
-    assert dg.materialize(REGIME_ASSETS, resources=resources, tags=tags).success
+    """What the assets do for first .. last, without Dagster around it."""
+    platform, made = Platform(warehouse.settings), warehouse.settings
+    steps = (
+        (assets.REGIME_TABLES, lambda read: regime_rows(read, made, first, last)),
+        (assets.JUMP_TABLES, lambda read: jump_rows(read, made, first, last)),
+        (
+            assets.TAIL_TABLES,
+            lambda read: tail_rows(
+                read, made, served_days(read, made, first, last, without="forecasts.tails")
+            ),
+        ),
+        (("forecasts.events",), lambda read: (event_rows(read, first, last),)),
+    )
+    for tables, make in steps:
+        with warehouse.read() as connection:
+            frames = make(connection)
+        assets.store_rows(platform, "run", tables, frames)
+    for sunday in pd.date_range(first, last, freq="W-SUN"):
+        assets.judge_effects(platform, sunday.date(), "run")
 
 
 def rows(warehouse: Warehouse, table: str, where: str = "true") -> list[tuple]:
@@ -163,17 +183,16 @@ def rows(warehouse: Warehouse, table: str, where: str = "true") -> list[tuple]:
         ).fetchall()
 
 
-@pytest.fixture(autouse=True)
-def _open_gates(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestration.assets.regimes.require_open_gates", lambda *_: None)
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
+    """After one run of the assets over all days; no gate has judged these days, so gates are left out."""
+    warehouse = plant(tmp_path_factory.mktemp("home"))
+    tags = {RANGE_START_TAG: FIRST.isoformat(), RANGE_END_TAG: LAST.isoformat()}
+    resources = {"platform": Platform(warehouse.settings)}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("orchestration.assets.regimes.require_open_gates", lambda *_: None)
-        warehouse = plant(tmp_path_factory.mktemp("home"))
-        run(warehouse, FIRST, LAST)
+        patch.setattr(assets, "require_open_gates", lambda *_: None)
+        made = dg.materialize(assets.REGIME_ASSETS, resources=resources, tags=tags)
+    assert made.success
     return warehouse
 
 
