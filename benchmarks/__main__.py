@@ -28,6 +28,7 @@ BENCHMARKS = {
     "attention_sql": "a month of attention of 20 coins read by SQL, out of two years of it",
     "nowcast": "forecasts from the hours of the running day on real data, against the daily forecast that they update",
     "covariance": "HAR-DRD against constant and EWMA correlations on real data, and coverage of the mixture VaR",
+    "tails": "extreme quantiles, probabilities of rare days, regimes and events on real data, out of sample",
     "ingest": "years of 5-minute bars into the warehouse, killed on the way, against paged fetch_ohlcv",
 }
 

@@ -16,6 +16,7 @@ from orchestration.assets.learning import learning
 from orchestration.assets.leverage import leverage_backtest
 from orchestration.assets.portfolio import PORTFOLIO_ASSETS
 from orchestration.assets.publish import published_snapshot, report
+from orchestration.assets.regimes import REGIME_ASSETS
 from orchestration.assets.study import studies
 from orchestration.assets.training import registry
 from orchestration.checks import GATES
@@ -33,6 +34,7 @@ ASSETS = [
     risk,
     *PORTFOLIO_ASSETS,
     *EXPLANATION_ASSETS,
+    *REGIME_ASSETS,
     *EVALUATION_ASSETS,
     learning,
     leverage_backtest,

@@ -54,6 +54,11 @@ REPORT = dg.AssetKey(["published", "report"])
             "models.decisions",
             "models.drift",
             "models.attention_profiles",
+            "forecasts.regimes",
+            "forecasts.jumps",
+            "forecasts.tails",
+            "forecasts.events",
+            "evaluation.event_effects",
         )
     ],
 )

@@ -13,6 +13,7 @@ from orchestration.tables import (
     models,
     operations,
     portfolio,
+    regimes,
     risk,
 )
 from orchestration.tables.layout import OutputTable
@@ -21,6 +22,15 @@ __all__ = ["OUTPUT_TABLES", "OutputTable"]
 
 OUTPUT_TABLES: dict[str, OutputTable] = {
     table.name: table
-    for module in (models, forecasts, explanations, risk, portfolio, evaluation, operations)
+    for module in (
+        models,
+        forecasts,
+        explanations,
+        risk,
+        portfolio,
+        regimes,
+        evaluation,
+        operations,
+    )
     for table in module.TABLES
 }

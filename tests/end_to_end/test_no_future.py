@@ -71,6 +71,10 @@ def test_rows_known_after_the_decision_change_no_number(
         ("forecasts.explanations", "as_of"),
         ("forecasts.attention_audits", "as_of"),
         ("forecasts.token_attributions", "as_of"),
+        ("forecasts.regimes", "as_of"),
+        ("forecasts.jumps", "as_of"),
+        ("forecasts.tails", "as_of"),
+        ("forecasts.events", "as_of"),
     ):
         kept = f"{day} <= DATE '{AS_OF}'"
         assert clean.table_hash(table, where=kept) == poisoned_home.table_hash(table, where=kept), (
