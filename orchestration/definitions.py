@@ -14,6 +14,7 @@ from orchestration.assets.forecasts import risk, volatility
 from orchestration.assets.ingest import INGEST_ASSETS
 from orchestration.assets.learning import learning
 from orchestration.assets.publish import published_snapshot, report
+from orchestration.assets.spurious import spurious_checks
 from orchestration.assets.study import studies
 from orchestration.assets.training import registry
 from orchestration.checks import GATES
@@ -32,6 +33,7 @@ ASSETS = [
     *EXPLANATION_ASSETS,
     *EVALUATION_ASSETS,
     learning,
+    spurious_checks,
     published_snapshot,
     report,
 ]

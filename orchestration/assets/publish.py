@@ -46,6 +46,7 @@ REPORT = dg.AssetKey(["published", "report"])
             "models.decisions",
             "models.drift",
             "models.attention_profiles",
+            "models.spurious_checks",
         )
     ],
 )

@@ -6,13 +6,21 @@ the docs their reference. The raw tables are in ``sources/schema.py``, the featu
 
 from __future__ import annotations
 
-from orchestration.tables import evaluation, explanations, forecasts, models, operations, risk
+from orchestration.tables import (
+    evaluation,
+    explanations,
+    forecasts,
+    models,
+    operations,
+    risk,
+    spurious,
+)
 from orchestration.tables.layout import OutputTable
 
 __all__ = ["OUTPUT_TABLES", "OutputTable"]
 
 OUTPUT_TABLES: dict[str, OutputTable] = {
     table.name: table
-    for module in (models, forecasts, explanations, risk, evaluation, operations)
+    for module in (models, forecasts, explanations, spurious, risk, evaluation, operations)
     for table in module.TABLES
 }
