@@ -24,6 +24,7 @@ BENCHMARKS = {
     "latency": "one attention forecast from arrays to quantiles, and one token's update: p50 and p99",
     "ablation": "what each modality, scale and component of attention is worth on real data, with intervals",
     "training": "samples per second of training against neuralforecast and pytorch-forecasting, equal size",
+    "spurious": "how often the checks of the spurious-correlation report flag what is sound, and find what is not",
     "ingest": "years of 5-minute bars into the warehouse, killed on the way, against paged fetch_ohlcv",
 }
 
