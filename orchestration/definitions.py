@@ -13,7 +13,7 @@ from orchestration.assets.features import dbt_features
 from orchestration.assets.forecasts import risk, volatility
 from orchestration.assets.ingest import INGEST_ASSETS
 from orchestration.assets.learning import learning
-from orchestration.assets.publish import published_snapshot, report
+from orchestration.assets.publish import model_cards, published_snapshot, report
 from orchestration.assets.spurious import spurious_checks
 from orchestration.assets.study import studies
 from orchestration.assets.training import registry
@@ -36,6 +36,7 @@ ASSETS = [
     spurious_checks,
     published_snapshot,
     report,
+    model_cards,
 ]
 
 defs = dg.Definitions(
