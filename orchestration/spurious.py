@@ -26,6 +26,8 @@ from orchestration.panels import read_features
 
 FLOW_SIGNALS = frozenset({"exchange_inflow", "exchange_outflow"})
 """Of int_signals: what the features of exchange flows are made from. Tokens leave out revised ones unless `use_revised_flows` is set."""
+FRESH_DAYS = 7
+"""Days beyond which a series is silent: the longest that transforms/ waits for a modality."""
 Judged = tuple[date, str, str | None]
 """A decision day, a model and the version that served it."""
 
@@ -127,11 +129,14 @@ class _Evidence:
         span = {"day": day, "first": day - timedelta(days=self.policy.leads.window_days)}
         read = self.connection.execute(
             """
-            SELECT modality, signal, asset, count(*) AS values, count(*) FILTER (revised) AS revised
-            FROM intermediate.int_signals_as_of WHERE as_of > $first AND as_of <= $day
+            SELECT modality, signal, asset, count(*) AS values, count(*) FILTER (revised) AS revised FROM (
+                SELECT * FROM intermediate.int_signals_as_of
+                WHERE as_of > $first AND as_of <= $day AND newest_day >= as_of - $fresh
+                QUALIFY row_number() OVER (PARTITION BY modality, signal, asset, as_of ORDER BY preference, newest_day DESC, series) = 1
+            )
             GROUP BY ALL ORDER BY ALL
             """,
-            span,
+            {**span, "fresh": FRESH_DAYS},
         ).df()
         changed = self.connection.execute(
             """

@@ -48,7 +48,7 @@ def purpose(facts: Facts, entry: Row) -> Section:
         "Forecasts published",
         served,
         (
-            Column("horizon, days", "horizon", "count"),
+            Column("horizon, days", "horizon"),
             Column("forecasts", "forecasts", "count"),
             Column("coins", "coins", "count"),
             Column("by fallback", "fallbacks", "count"),

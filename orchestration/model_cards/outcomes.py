@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from orchestration.model_cards.sections import Column, Facts, Section, table
 
-HORIZON = Column("horizon, days", "horizon", "count")
+HORIZON = Column("horizon, days", "horizon")
 BENCHMARK = "harx_cal"
 
 

@@ -53,7 +53,10 @@ def attention_without_effect(
             for asset in (ALL, *effects.assets):
                 column = slice(None) if asset == ALL else slice(effects.assets.index(asset), effects.assets.index(asset) + 1)  # fmt: skip
                 series = [mean_of_known(values[:, column], 1) for values in (attention, size, share)]  # fmt: skip
-                found += _of_one(modality, asset, horizon, series, 1.0 / len(places), policy)
+                rows = _of_one(modality, asset, horizon, series, 1.0 / len(places), policy)
+                found += rows
+                if asset == ALL and rows[0].observations < policy.least_attention_days:
+                    break  # too few days over all coins: no coin has more
     return judged_by_p(found, policy.level, lambda row: (row.modality, row.segment, row.asset == ALL))  # fmt: skip
 
 

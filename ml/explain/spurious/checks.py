@@ -43,6 +43,9 @@ class SpuriousPolicy:
     the nominal rate, persistence passes for a lead. (0.35: an autocorrelation of 0.8 of both.)"""
     plausible_share: float = 0.30
     """Share of the surprise's variance; more than anything honest explains, so the stamps are doubted."""
+    follow_ratio: float = 2.0
+    """Statistic with what came before over that with what came after, above which a leading series is taken for a following one:
+    implied volatility does both about as much."""
     revised_share: float = 0.05
     """Of the values that were read; as `volcast revisions` calls a history moving."""
     least_revisions: int = 60

@@ -53,13 +53,14 @@ def _of_feature(panel: Panel, prices: Prices, item: LeadLag, policy: SpuriousPol
     best = item.best
     p, share = float(item.adjusted_p[best]), float(item.correlation[best] ** 2)
     text = f"correlation {item.correlation[best]:.2f} with the variance surprise at lag {item.lags[best]}, t {item.statistic[best]:.1f}"
-    lead = NAN
+    statistic, lead = float(item.statistic[best]), NAN
     if p < policy.leads.level and share > policy.plausible_share:
         verdict, reason = FLAGGED, f"{text}: {share:.0%} of the surprise, more than a lead explains; its stamps are to be checked"  # fmt: skip
     elif p < policy.leads.level:
         lead = item.lead_days(best)
         verdict, reason = CLEAR, f"{text}: leads by {lead:.0f} days"
     elif item.level_p < policy.leads.level:
+        statistic, p = item.level, item.level_p
         lead = item.lead_days(int(np.flatnonzero(item.lags == 0)[0]))
         verdict, reason = (
             CLEAR,
@@ -72,7 +73,7 @@ def _of_feature(panel: Panel, prices: Prices, item: LeadLag, policy: SpuriousPol
         reason = f"no lead ({text}); a test for independent days would call {size:.0%} of unrelated series as persistent as this related"
         if persistent:
             reason += ": any correlation of it with volatility may be spurious"
-    return Check(item.modality, ALL, CHECK, item.feature, 0, float(item.statistic[best]), p,
+    return Check(item.modality, ALL, CHECK, item.feature, 0, statistic, p,
         policy.leads.level, item.days, verdict, reason, lead)  # fmt: skip
 
 

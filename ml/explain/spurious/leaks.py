@@ -8,7 +8,7 @@ nobody could have read at the time); and, under 'revisions', whether the revisio
 release: log(newest / first) against the variance surprise of the day after, clustered by date. A provider whose revisions do
 knows the future in its history.
 `leak_late`, a modality: the share of the newest coin-days whose value is older, or younger, than the middle 99 % of the days before
-(younger than ever is how a wrong stamp shows); and, under a feature, a series that follows volatility more than it leads, and
+(younger than ever is how a wrong stamp shows); and, under a feature, a series that follows volatility far more than it leads, and
 leads all the same: what follows and is stamped too early looks like that.
 """
 
@@ -88,7 +88,7 @@ def _revised(
     share = revised / values
     guarded = segment in releases.guarded
     moves = share > policy.revised_share
-    reason = f"{share:.1%} of {values} values read were not first releases"
+    reason = f"{share:.1%} of {values} values read were not first releases, or came with a later download"
     if moves:
         reason += ": the model does not read them" if guarded else ": the history moves"
     verdict = FLAGGED if moves and not guarded else CLEAR
@@ -200,12 +200,14 @@ def follows_and_leads(profiles: Sequence[LeadLag], policy: SpuriousPolicy) -> li
         if not item.adjusted_p[lead] < policy.leads.level:
             continue
         leads, follows = abs(item.statistic[lead]), abs(item.statistic[after])
-        flagged = bool(item.adjusted_p[after] < policy.leads.level and follows > leads)
+        flagged = bool(
+            item.adjusted_p[after] < policy.leads.level and follows > policy.follow_ratio * leads
+        )
         text = (
             f"t {item.statistic[lead]:.1f} with the surprise {item.lead_days(lead):.0f} days after it, "
             f"{item.statistic[after]:.1f} with one {-item.lags[after]} days before it was known"
         )
-        reason = f"{text}: it follows more than it leads, its stamps are to be checked" if flagged else text  # fmt: skip
+        reason = f"{text}: it follows rather than leads, its stamps are to be checked" if flagged else text  # fmt: skip
         found.append(
             Check(
                 item.modality,
@@ -215,7 +217,7 @@ def follows_and_leads(profiles: Sequence[LeadLag], policy: SpuriousPolicy) -> li
                 0,
                 follows / leads,
                 NAN,
-                1.0,
+                policy.follow_ratio,
                 item.days,
                 FLAGGED if flagged else CLEAR,
                 reason,
