@@ -29,7 +29,7 @@ def plant(home: Path, *, after: date = LAST, poison: float = 1.0, config: str = 
     """A year of features and ten weeks of explained forecasts; what came after ``after`` is multiplied by ``poison``."""
     made = Settings(home=home, models=("harx_cal", "attention"))
     warehouse = Warehouse(made)
-    panel = planted_market(DAYS, COINS, lead=0.25, seed=3)
+    panel = planted_market(DAYS, COINS, lead=0.15, seed=3)
     days = [FIRST + timedelta(days=n) for n in range(DAYS)]
     spoilt = np.where(np.array(days) > after, poison, 1.0)[:, None]
     day, coin = (index.ravel() for index in np.indices((DAYS, COINS)))
