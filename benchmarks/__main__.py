@@ -29,6 +29,7 @@ BENCHMARKS = {
     "nowcast": "forecasts from the hours of the running day on real data, against the daily forecast that they update",
     "covariance": "HAR-DRD against constant and EWMA correlations on real data, and coverage of the mixture VaR",
     "tails": "extreme quantiles, probabilities of rare days, regimes and events on real data, out of sample",
+    "spurious": "how often the checks of the spurious-correlation report flag what is sound, and find what is not",
     "ingest": "years of 5-minute bars into the warehouse, killed on the way, against paged fetch_ohlcv",
 }
 

@@ -401,6 +401,26 @@ def report(
 
 
 @app.command()
+def card(
+    model: Annotated[str, typer.Argument(help="Model, such as attention.")],
+    version: Annotated[
+        str | None, typer.Option(help="Version; the one that serves the newest day by default.")
+    ] = None,
+) -> None:
+    """Print the model card of a version as Markdown, from the published tables."""
+    settings = _settings()
+
+    def text() -> str:
+        from orchestration.model_cards import card_text
+        from orchestration.warehouse import read_published
+
+        with read_published(settings) as connection:
+            return card_text(connection, model, version)
+
+    typer.echo(_guard(text), nl=False)
+
+
+@app.command()
 def dev(
     port: Annotated[int, typer.Option(help="Port of the UI, on loopback.")] = 3000,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",

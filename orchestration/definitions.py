@@ -15,8 +15,9 @@ from orchestration.assets.ingest import INGEST_ASSETS
 from orchestration.assets.learning import learning
 from orchestration.assets.leverage import leverage_backtest
 from orchestration.assets.portfolio import PORTFOLIO_ASSETS
-from orchestration.assets.publish import published_snapshot, report
+from orchestration.assets.publish import model_cards, published_snapshot, report
 from orchestration.assets.regimes import REGIME_ASSETS
+from orchestration.assets.spurious import spurious_checks
 from orchestration.assets.study import studies
 from orchestration.assets.training import registry
 from orchestration.checks import GATES
@@ -38,8 +39,10 @@ ASSETS = [
     *EVALUATION_ASSETS,
     learning,
     leverage_backtest,
+    spurious_checks,
     published_snapshot,
     report,
+    model_cards,
 ]
 
 defs = dg.Definitions(

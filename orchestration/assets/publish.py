@@ -20,6 +20,7 @@ from orchestration.warehouse import read_published
 
 PUBLISHED = dg.AssetKey(["published", "snapshot"])
 REPORT = dg.AssetKey(["published", "report"])
+MODEL_CARDS = dg.AssetKey(["published", "model_cards"])
 
 
 @dg.asset(
@@ -59,6 +60,7 @@ REPORT = dg.AssetKey(["published", "report"])
             "forecasts.tails",
             "forecasts.events",
             "evaluation.event_effects",
+            "models.spurious_checks",
         )
     ],
 )
@@ -108,5 +110,35 @@ def report(
             "path": dg.MetadataValue.path(str(path)),
             "page": dg.MetadataValue.url(path.as_uri()),
             "megabytes": round(path.stat().st_size / 2**20, 2),
+        }
+    )
+
+
+@dg.asset(
+    key=MODEL_CARDS,
+    description="A card for each model version with forecasts, as Markdown and HTML: purpose, limits, data, soundness, outcomes, governance.",
+    group_name="publish",
+    owners=OWNERS,
+    kinds={"markdown", "html"},
+    partitions_def=DAILY,
+    backfill_policy=ONE_RUN,
+    freshness_policy=DAILY_FRESHNESS,
+    deps=[PUBLISHED],
+)
+def model_cards(
+    context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
+) -> dg.MaterializeResult[None]:
+    from orchestration.model_cards import FOLDER, write_cards
+
+    folder = platform.settings.home / FOLDER
+    with read_published(platform.settings) as connection:
+        serving, written = write_cards(connection, folder)
+    links = "\n".join(f"- [{path.parent.name} {path.stem}]({path.as_uri()})" for path in serving)
+    return dg.MaterializeResult(
+        metadata={
+            **source_metadata(platform),
+            "path": dg.MetadataValue.path(str(folder)),
+            "versions that serve": dg.MetadataValue.md(links or "none"),
+            "files_written": written,
         }
     )

@@ -15,6 +15,7 @@ from orchestration.tables import (
     portfolio,
     regimes,
     risk,
+    spurious,
 )
 from orchestration.tables.layout import OutputTable
 
@@ -26,6 +27,7 @@ OUTPUT_TABLES: dict[str, OutputTable] = {
         models,
         forecasts,
         explanations,
+        spurious,
         risk,
         portfolio,
         regimes,

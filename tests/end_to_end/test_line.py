@@ -13,7 +13,12 @@ from orchestration.tables import OUTPUT_TABLES
 from tests.end_to_end.conftest import FIRST
 from tests.end_to_end.homes import AS_OF, PORTFOLIO, Home, day_before, published
 
-LEARNING_TABLES = ("models.decisions", "models.drift", "models.attention_profiles")
+LEARNING_TABLES = (
+    "models.decisions",
+    "models.drift",
+    "models.attention_profiles",
+    "models.spurious_checks",
+)
 AUDIT_TABLES = (
     "forecasts.attention_audits",
     "forecasts.token_attributions",
