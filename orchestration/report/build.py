@@ -19,7 +19,7 @@ import duckdb
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from orchestration.report import charts, evidence, freshness, queries
+from orchestration.report import audit, charts, evidence, freshness, queries, regimes, risk
 from orchestration.report.formats import FILTERS
 from orchestration.report.intervals import with_interval_bars
 from orchestration.report.queries import NothingYet, Row
@@ -67,6 +67,24 @@ def build_report(connection: duckdb.DuckDBPyConnection, as_of: date) -> str:
         "attention": section(evidence.attention),
         "lags": section(evidence.attention_by_lag),
         "explanations": section(evidence.explanations),
+        "risk": section(risk.risk_figures, model, empty="no risk figures for this day"),
+        "portfolio": section(risk.portfolio, model),
+        "components": section(risk.portfolio_components, model),
+        "lights": section(risk.traffic_lights, model, empty="no outcome is known yet"),
+        "followed": section(risk.leverage_backtest, model, empty="no Sunday has judged it yet"),
+        "regimes": section(regimes.regimes, empty="no fit of regimes serves this day"),
+        "regime_days": section(regimes.regime_history),
+        "rare": section(regimes.rare_days, empty="no fit of rare days serves this day"),
+        "tails": section(regimes.tails, model),
+        "events": section(regimes.events, empty="no event can be judged: its inputs are missing"),
+        "effects": section(regimes.event_effects, model),
+        "audits": section(audit.audit_figures),
+        "checks": section(audit.version_checks),
+        "spurious": section(
+            audit.spurious_counts, empty="no Sunday with explanations has passed yet"
+        ),
+        "flags": section(audit.spurious_flags),
+        "leads": section(audit.leads),
         "leaderboard": section(evidence.leaderboard, empty="no forecast has been scored yet"),
         "coverage": section(evidence.coverage, model, empty="no forecast has been scored yet"),
         "backtests": section(evidence.backtests, model, empty="no test has been run yet"),
@@ -94,6 +112,7 @@ def build_report(connection: duckdb.DuckDBPyConnection, as_of: date) -> str:
         model=model,
         named_champion=named,
         modalities=freshness.MODALITIES,
+        parts_by=_grouped,
         charts=drawn,
         gate_counts=Counter(row["state"] for row in sections["gates"].rows),
         chart_json=_script_json(drawn),
@@ -116,10 +135,17 @@ def _charts(as_of: date, sections: dict[str, Section], model: str) -> dict[str, 
         drawn[f"attention-{n}"] = charts.attention_map(weights)
         if asset in lags:
             drawn[f"lags-{n}"] = charts.attention_lags(lags[asset])
+    if sections["regime_days"].rows:
+        drawn["regimes"] = charts.regime_area(sections["regime_days"].rows)
     for horizon, board in sections["leaderboard"].by("horizon").items():
         if any(row["coverage_80"] is not None for row in board):
             drawn[f"coverage-{horizon}"] = charts.coverage_dots(board)
     return drawn
+
+
+def _grouped(lines: list[Row], *keys: str) -> list[tuple[tuple[Any, ...], list[Row]]]:
+    """Rows by several columns, in their order."""
+    return list(Section(lines).by(*keys).items())
 
 
 def _script_json(value: Any) -> Markup:

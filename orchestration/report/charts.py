@@ -184,6 +184,33 @@ def attention_map(weights: list[Row]) -> Chart:
     }
 
 
+def regime_area(days: list[Row]) -> Chart:
+    """Probabilities of the three regimes by day, stacked to one."""
+    names = (("p_calm", "calm", "@accent/0.25"), ("p_normal", "normal", "@accent/0.8"), ("p_turbulent", "turbulent", "@second/0.9"))  # fmt: skip
+    return {
+        "data": [
+            {
+                "type": "bar",
+                "name": name,
+                "x": [str(row["as_of"]) for row in days],
+                "y": [row[column] for row in days],
+                "marker": {"color": colour},
+                "hovertemplate": f"%{{x}}<br>{name} %{{y:.0%}}<extra></extra>",
+            }
+            for column, name, colour in names
+        ],
+        "layout": {
+            "barmode": "stack",
+            "bargap": 0.05,
+            "height": 240,
+            "margin": {"l": 44, "r": 8, "t": 8, "b": 36},
+            "yaxis": {"tickformat": ".0%", "range": [0, 1]},
+            "showlegend": True,
+            "legend": {"orientation": "h", "y": 1.12},
+        },
+    }
+
+
 def _scale_order(row: Row) -> int:
     order = ("hourly", "daily", "weekly", "context", "asset", "forecast")
     return order.index(row["scale"]) if row["scale"] in order else len(order)
