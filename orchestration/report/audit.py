@@ -46,7 +46,7 @@ def spurious_counts(connection: duckdb.DuckDBPyConnection, as_of: date) -> list[
         connection,
         """
         SELECT as_of AS judged_on, model, modality, count(*) FILTER (verdict = 'flagged') AS flagged,
-            count(*) FILTER (verdict = 'clear') AS clear, count(*) FILTER (verdict = 'not judged') AS not_judged
+            count(*) FILTER (verdict = 'clear') AS cleared, count(*) FILTER (verdict = 'not judged') AS not_judged
         FROM models.spurious_checks
         WHERE as_of = (SELECT max(as_of) FROM models.spurious_checks WHERE as_of <= $as_of)
         GROUP BY ALL ORDER BY flagged DESC, modality

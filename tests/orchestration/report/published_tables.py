@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from orchestration.tables import OUTPUT_TABLES
+from tests.orchestration.report.risk_rows import filled, risk_frames
 
 AS_OF = date(2024, 6, 30)
 ASSETS = ("BTC", "ETH", "ADA")
@@ -49,7 +50,9 @@ def published(source: str = "simulated", seed: int = 3) -> duckdb.DuckDBPyConnec
         "features.daily": features,
         "features.realized": _realized(features),
         "forecasts.volatility": _forecasts(rng, source),
-        "forecasts.risk": _risk(rng, source),
+        "forecasts.risk": filled(
+            rng, source, "forecasts.risk", _risk(rng, source).to_dict("records")
+        ),
         "forecasts.attention_weights": _attention(rng, source),
         "forecasts.explanations": _explanations(rng, source),
         "forecasts.refusals": pd.DataFrame(
@@ -72,6 +75,7 @@ def published(source: str = "simulated", seed: int = 3) -> duckdb.DuckDBPyConnec
         "models.decisions": _decisions(),
         "models.drift": _drift(),
         "quality.validations": _validations(),
+        **risk_frames(rng, source, AS_OF, ASSETS, HORIZONS),
     }.items():
         _insert(connection, table, frame)
     return connection
@@ -204,6 +208,7 @@ def _risk(rng: np.random.Generator, source: str) -> pd.DataFrame:
                     **{f"short_es_{level}": var * 1.2 for level in ("95", "975", "99")},
                     "uncertainty": float(rng.uniform(0.1, 0.6)),
                     "advised_leverage": float(rng.uniform(0.2, 0.6)),
+                    "binding": "uncertainty",
                     "reason": "target volatility 20 % over forecast, cut by uncertainty",
                 }
             )

@@ -22,6 +22,8 @@ SECTIONS = (
     "summary",
     "charts",
     "changes",
+    "risk",
+    "regimes",
     "attention",
     "explanations",
     "leaderboard",
@@ -309,6 +311,20 @@ def test_what_changed_lists_the_largest_moves_and_market_wide_ones_once(
         ("evaluation.leaderboard", "model"),
         ("evaluation.tests", "verdict"),
         ("models.registry", "status_reason"),
+        ("forecasts.risk", "binding"),
+        ("forecasts.portfolio_risk", "portfolio"),
+        ("forecasts.portfolio_components", "asset"),
+        ("forecasts.regimes", "status"),
+        ("forecasts.regimes", "asset"),
+        ("forecasts.jumps", "status"),
+        ("forecasts.events", "event"),
+        ("evaluation.event_effects", "verdict"),
+        ("evaluation.traffic_lights", "verdict"),
+        ("evaluation.leverage_backtest", "strategy"),
+        ("forecasts.attention_audits", "verdict"),
+        ("models.explanation_checks", "reason"),
+        ("models.spurious_checks", "reason"),
+        ("models.spurious_checks", "modality"),
         ("features.daily", "source"),
     ],
 )
@@ -370,6 +386,18 @@ def test_tables_that_are_missing_say_nothing_yet_by_name() -> None:
         "quality.validations",
         "quarantine.rows",
         "forecasts.refusals",
+        "forecasts.regimes",
+        "forecasts.jumps",
+        "forecasts.tails",
+        "forecasts.events",
+        "evaluation.event_effects",
+        "evaluation.traffic_lights",
+        "evaluation.leverage_backtest",
+        "forecasts.portfolio_risk",
+        "forecasts.portfolio_components",
+        "forecasts.attention_audits",
+        "models.explanation_checks",
+        "models.spurious_checks",
     ],
 )
 def test_one_missing_table_leaves_the_forecasts_standing(table: str) -> None:
@@ -412,6 +440,69 @@ def test_decisions_are_shown_with_their_reasons_and_drift_by_how_near_it_is(html
     assert [row[2] for row in drift] == ["page hinkley", "log bias"]
 
 
+def test_the_risk_section_shows_the_numbers_of_sql(
+    connection: duckdb.DuckDBPyConnection, page: _Page
+) -> None:
+    for asset, horizon, own, mixture, advised in connection.execute(
+        "SELECT asset, horizon, var_99, mixture_var_99, advised_leverage FROM forecasts.risk WHERE model = 'harx_cal' AND as_of = ?",
+        [AS_OF],
+    ).fetchall():
+        found = [
+            row
+            for row in page.rows["risk"]
+            if row[0] == asset
+            and len(row) == 12
+            and row[3] == f"{percent(own)} | {percent(mixture)}"
+        ]
+        assert len(found) == 1, (asset, horizon)
+        assert found[0][9].startswith(f"{advised:.2f}×")
+
+
+def test_lights_stand_with_their_counts_and_are_told_without_colour(html: str, page: _Page) -> None:
+    rows = [
+        row for row in page.rows["risk"] if row[0].startswith(("simulation", "own distribution"))
+    ]
+    assert len(rows) == 2 * 2 * len(HORIZONS)
+    for row in rows:
+        words = [cell.split(" | ")[0] for cell in row[2:5]]
+        assert words == ["● green", "▲ yellow", "■ red"]
+        assert all("7 of 200" in cell for cell in row[2:5])
+    young = published()
+    young.execute(
+        "UPDATE evaluation.traffic_lights SET light = NULL, verdict = 'not judged: 20 periods'"
+    )
+    assert "● green" not in section(build_report(young, AS_OF), "risk")
+    assert "– not judged" in section(build_report(young, AS_OF), "risk")
+
+
+def test_regimes_rare_days_and_events_are_those_of_sql(
+    connection: duckdb.DuckDBPyConnection, page: _Page
+) -> None:
+    rows = page.rows["regimes"]
+    assert ["market", "", "30 %", "normal", "12 d"] in rows
+    for asset, horizon, jump, base in connection.execute(
+        "SELECT asset, horizon, jump_probability, jump_base_rate FROM forecasts.jumps"
+    ).fetchall():
+        (found,) = [
+            row
+            for row in rows
+            if row[0].split(" ")[0] == asset and row[1] == f"{horizon} d" and len(row) == 8
+        ]
+        assert found[2] == f"{percent(jump)} | {percent(base)}"
+    assert any(row[0] == "BTC" and "funding squeeze ! on" in row[1] for row in rows)
+    assert sum("! on" in cell for row in rows for cell in row) == 2
+
+
+def test_what_was_flagged_and_what_leads_stand_under_the_explanations(page: _Page) -> None:
+    rows = page.rows["explanations"]
+    assert any(row[:4] == ["onchain", "mvrv", "ALL", "2.0 d"] for row in rows)
+    flagged = [row for row in rows if "attention without effect" in " ".join(row)]
+    assert len(flagged) == 1
+    assert flagged[0][0] == "sentiment"
+    checks = [row[0] for row in rows if row[1:2] == ["attention 2024-06-23-atte0001"]]
+    assert sorted(checks) == ["– not judged", "✓ pass", "✕ fail"]
+
+
 def test_a_day_without_a_day_before_has_no_change(connection: duckdb.DuckDBPyConnection) -> None:
     page = _Page(build_report(connection, AS_OF - timedelta(days=1)))
     row = next(row for row in page.rows["summary"] if row[0] == "BTC")
@@ -452,7 +543,7 @@ def test_a_browser_draws_the_charts_under_the_content_policy(
             "--disable-background-networking",
             "--no-first-run",
             f"--user-data-dir={tmp_path / 'profile'}",
-            f"--window-size={width},9000",
+            f"--window-size={width},16000",
             "--virtual-time-budget=15000",
             "--dump-dom",
             path.as_uri(),
@@ -463,6 +554,6 @@ def test_a_browser_draws_the_charts_under_the_content_policy(
         check=True,
     )
     shown = without_scripts(done.stdout)
-    # Three fans, one coin's map and lags, three coverage charts; the other coins wait to be chosen.
-    assert shown.count('data-drawn="yes"') == 8
-    assert shown.count("js-plotly-plot") == 8
+    # Three fans, one coin's map and lags, three coverage charts, regimes; the other coins wait to be chosen.
+    assert shown.count('data-drawn="yes"') == 9
+    assert shown.count("js-plotly-plot") == 9
