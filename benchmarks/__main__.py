@@ -23,6 +23,7 @@ BENCHMARKS = {
     "attention": "time and memory of every attention kernel by sequence length, exponents, distance from softmax",
     "latency": "one attention forecast from arrays to quantiles, and one token's update: p50 and p99",
     "ablation": "what each modality, scale and component of attention is worth on real data, with intervals",
+    "audit": "verdicts of the audit on a planted market: fitted, random and exchanged attention; its cost",
     "training": "samples per second of training against neuralforecast and pytorch-forecasting, equal size",
     "ingest": "years of 5-minute bars into the warehouse, killed on the way, against paged fetch_ohlcv",
 }
