@@ -24,6 +24,7 @@ BENCHMARKS = {
     "attention": "time and memory of every attention kernel by sequence length, exponents, distance from softmax",
     "latency": "one attention forecast from arrays to quantiles, and one token's update: p50 and p99",
     "ablation": "what each modality, scale and component of attention is worth on real data, with intervals",
+    "audit": "verdicts of the audit on a planted market: fitted, random and exchanged attention; its cost",
     "training": "samples per second of training against neuralforecast and pytorch-forecasting, equal size",
     "attention_sql": "a month of attention of 20 coins read by SQL, out of two years of it",
     "nowcast": "forecasts from the hours of the running day on real data, against the daily forecast that they update",

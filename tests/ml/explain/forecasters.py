@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,3 +64,23 @@ def batch(size: int = 3, seed: int = 0) -> TokenBatch:
     days = np.datetime64("2022-01-01") + np.arange(size)
     anchor = torch.zeros(size, 2, dtype=torch.float64)
     return TokenBatch(inputs, mask, anchor, days, np.zeros(size, dtype=np.int64))
+
+
+@dataclass
+class Swapped:
+    """A forecaster of which two groups of one token each exchange their attention; what they do to the forecast stays."""
+
+    model: Any
+    left: str
+    right: str
+    name: str = "attention"
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.model, name)
+
+    def attention_layers(self, batch: TokenBatch) -> list[Tensor]:
+        order = np.arange(batch.mask.shape[1])
+        left, right = batch.token_slice(self.left), batch.token_slice(self.right)
+        order[left], order[right] = np.arange(len(order))[right], np.arange(len(order))[left]
+        layers: list[Tensor] = self.model.attention_layers(batch)
+        return [layer[..., order] for layer in layers]

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from torch import Tensor
 
 from ml.attention.model import AttentionModel
 from ml.attention.twins import STAGES, randomised, with_network
@@ -29,6 +28,7 @@ from ml.explain.sanity_checks import run_checks
 from ml.panel import Panel
 from tests.ml.attention.conftest import TRAINED
 from tests.ml.attention.markets import SMALL
+from tests.ml.explain.forecasters import Swapped
 
 DAYS = [TRAINED + timedelta(days=k) for k in range(1, 9)]
 GROUPS = {
@@ -42,12 +42,11 @@ def explained(plain_model: AttentionModel, planted: Panel, plain_checks: list[Ch
 
 
 @dataclass
-class Altered:
-    """A fitted model with other tokens or other attention."""
+class Broken:
+    """A fitted model of which the first forecast has a NaN among its tokens."""
 
     model: AttentionModel
-    swapped: tuple[str, str] | None = None  # groups that exchange their attention
-    broken: str | None = None  # group of which the first forecast has a NaN
+    group: str
     name: str = "attention"
 
     def __getattr__(self, name: str) -> object:
@@ -55,20 +54,9 @@ class Altered:
 
     def encode(self, panel: Panel, as_of: Sequence[date]) -> TokenBatch:
         batch = self.model.encode(panel, as_of)
-        if self.broken is not None:
-            values = batch.inputs[self.broken].clone()
-            values[0, 0, 0] = torch.nan
-            batch = batch.with_inputs({**batch.inputs, self.broken: values})
-        return batch
-
-    def attention_layers(self, batch: TokenBatch) -> list[Tensor]:
-        layers = self.model.attention_layers(batch)
-        if self.swapped is None:
-            return layers
-        left, right = (batch.token_slice(group) for group in self.swapped)
-        order = np.arange(batch.mask.shape[1])
-        order[left], order[right] = np.arange(len(order))[right], np.arange(len(order))[left]
-        return [layer[..., order] for layer in layers]
+        values = batch.inputs[self.group].clone()
+        values[0, 0, 0] = torch.nan
+        return batch.with_inputs({**batch.inputs, self.group: values})
 
 
 def test_every_forecast_horizon_and_group_has_one_row(explained: Explained) -> None:
@@ -143,8 +131,8 @@ def test_noise_with_high_attention_is_not_called_an_explanation(
     explained: Explained,
 ) -> None:
     """Sentiment is noise; here it holds the attention that the planted lead had."""
-    spurious = Altered(plain_model, swapped=("onchain", "sentiment"))
-    found = explain(spurious, planted, DAYS, checks=plain_checks)  # type: ignore[arg-type]
+    spurious = Swapped(plain_model, "onchain", "sentiment")
+    found = explain(spurious, planted, DAYS, checks=plain_checks)
     one = found.explanations[found.explanations["horizon"] == 1]
     mean = one.groupby("feature_group")["attention_rollout"].mean().drop("calendar")
     assert mean.idxmax() == "sentiment"
@@ -213,7 +201,7 @@ def test_a_model_that_is_its_anchor_gets_invalid_verdicts_and_no_token_rows(plan
 def test_a_token_that_is_no_number_spoils_its_own_forecast_alone(
     plain_model: AttentionModel, planted: Panel
 ) -> None:
-    broken = Altered(plain_model, broken="price_daily")
+    broken = Broken(plain_model, group="price_daily")
     found = explain(broken, planted, DAYS[:1], "v")  # type: ignore[arg-type]
     whole = explain(plain_model, planted, DAYS[:1], "v")
     first = found.audits["asset"] == planted.assets[0]
