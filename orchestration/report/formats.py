@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from typing import Any
@@ -72,6 +73,17 @@ def words(value: str) -> str:
     return str(value).replace("_", " ")
 
 
+def scores(value: str) -> str:
+    """{"net_inflow": 1.04, "thin_book": null} -> net inflow +1.0; what is missing is left out, a flag shows as its name."""
+    shown = []
+    for name, score in json.loads(value).items():
+        if score is True:
+            shown.append(words(name))
+        elif isinstance(score, float | int) and score is not False:
+            shown.append(f"{words(name)} {signed(score, 1)}")
+    return ", ".join(shown) or NOTHING
+
+
 def age(value: float) -> str:
     """Days, or hours where it is under two days."""
     return f"{24 * value:.0f} h" if value < 2 else f"{value:.1f} d"
@@ -93,6 +105,7 @@ FILTERS: dict[str, Callable[..., str]] = {
         instant,
         digest,
         words,
+        scores,
         age,
     )
 }

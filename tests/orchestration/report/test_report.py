@@ -543,7 +543,7 @@ def test_a_browser_draws_the_charts_under_the_content_policy(
             "--disable-background-networking",
             "--no-first-run",
             f"--user-data-dir={tmp_path / 'profile'}",
-            f"--window-size={width},16000",
+            f"--window-size={width},{9000 if width > 640 else 16000}",
             "--virtual-time-budget=15000",
             "--dump-dom",
             path.as_uri(),
