@@ -1,0 +1,18 @@
+"""The command-line program ``volcast``.
+
+In: arguments and ``VOLCAST_*`` variables. Out: runs, tables on the terminal, exit status 0 or 1 (2 for wrong arguments). Heavy imports happen inside
+the commands, so that ``--help`` is quick.
+"""
+
+from __future__ import annotations
+
+from orchestration.cli import running  # isort: skip  # the order of --help
+from orchestration.cli import risk, reading, operating  # isort: skip
+from orchestration.cli.app import app
+
+__all__ = ["app", "main", "operating", "reading", "risk", "running"]
+
+
+def main() -> None:
+    """Entry point of the ``volcast`` program."""
+    app()
