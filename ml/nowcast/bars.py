@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 COLUMNS = ("asset", "ts", "high", "low", "close", "volume")
-"""What bars must have. `open`, `quote_volume` and `taker_buy_volume` are read where they are there."""
+"""What bars must have."""
+OPTIONAL = ("open", "quote_volume", "taker_buy_volume")
+"""What is read where it is there; a missing value of them is allowed, a wrong one is not."""
 LEAST_BARS = {24: 1, 288: 10}
 """Bars that an hour needs to count, as in features.hourly; by the bars of a day, as features.daily counts them (`bars_expected`)."""
 LONGEST_HOURS = 24
@@ -108,11 +110,20 @@ class NewHours:
 
         volume = frame["volume"].to_numpy(dtype=np.float64)
         share = np.full(shape, np.nan)
-        if "taker_buy_volume" in frame and frame["taker_buy_volume"].notna().all():
-            signed = total(2 * frame["taker_buy_volume"].to_numpy() - volume)
+        if "taker_buy_volume" in frame:  # an hour of which it is not known throughout has no share
+            signed = total(2 * frame["taker_buy_volume"].to_numpy(dtype=np.float64) - volume)
             np.divide(signed, total(volume), out=share, where=total(volume) > 0)
-        quoted = frame["quote_volume"] if "quote_volume" in frame else frame["close"] * volume
+        quoted = frame["close"].to_numpy() * volume
+        if "quote_volume" in frame:
+            given = frame["quote_volume"].to_numpy(dtype=np.float64)
+            quoted = np.where(np.isfinite(given), given, quoted)
         status = [_missing(whole[:hours, n], start) for n in range(len(assets))]
+        unstarted = np.unique(column[~np.isfinite(returns)])
+        for n in unstarted[[status[n] == "ok" for n in unstarted]]:
+            status[n] = (
+                f"no close of the day before, and the bar at {_said(start)} has no open: its first return is not known"
+            )
+        returns = np.nan_to_num(returns, nan=0.0)  # of coins that are refused
         refused = np.array([text != "ok" for text in status])
 
         def known(values: Floats) -> Floats:
@@ -185,7 +196,27 @@ def _checked(
             f"{name} {{{name}}}: expected a {'number of at least 0' if name == 'volume' else 'positive price'}",
         )
         frame[name] = values
+    for name in OPTIONAL:
+        if name in frame:
+            given = frame[name].notna().to_numpy()
+            values = pd.to_numeric(frame[name], errors="coerce").to_numpy(dtype=np.float64)
+            least = np.nextafter(0.0, 1.0) if name == "open" else 0.0
+            complain(
+                given & ~(np.isfinite(values) & (values >= least)),
+                f"{name} {{{name}}}: expected a {'positive price' if name == 'open' else 'number of at least 0'}, or nothing",
+            )
+            frame[name] = values
     complain(frame["high"] < frame["low"], "high {high} below low {low}")
+    if "open" in frame:
+        complain(
+            (frame["open"] > frame["high"]) | (frame["open"] < frame["low"]),
+            "open {open}: expected between low {low} and high {high}",
+        )
+    if "taker_buy_volume" in frame:
+        complain(
+            frame["taker_buy_volume"] > frame["volume"] * (1 + 1e-9),
+            "taker_buy_volume {taker_buy_volume}: expected at most the volume {volume}",
+        )
     complain(
         (frame["close"] > frame["high"]) | (frame["close"] < frame["low"]),
         "close {close}: expected between low {low} and high {high}",
@@ -213,23 +244,24 @@ def _log_returns(
     start: np.datetime64,
     width: NDArray[np.timedelta64],
 ) -> Floats:
-    """(bars,) from the close of the bar before, or of the as_of day; from the bar's own open after a gap, where it is given."""
+    """(bars,) from the close of the bar before, or of the as_of day; else from the bar's own open.
+
+    After a gap without an open the move over it is part of the bar's return, as far as the close before it is known; NaN where nothing is.
+    """
     price = np.log(frame["close"].to_numpy())
-    before = np.empty_like(price)
-    before[1:] = price[:-1]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        last_close = np.log(close)[column]
     new_coin = np.ones(len(price), dtype=bool)
     new_coin[1:] = column[1:] != column[:-1]
+    before = np.concatenate([[np.nan], price[:-1]])
+    before = np.where(new_coin, last_close, before)  # the newest close that is known
     follows = np.zeros(len(price), dtype=bool)
     follows[1:] = opened[1:] - opened[:-1] == width[1:]
-    at_start = new_coin & (opened == start)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        before = np.where(at_start, np.log(close)[column], before)
-    gap = ~(follows & ~new_coin) & ~at_start
+    follows = np.where(new_coin, opened == start, follows)
     if "open" in frame:
-        before = np.where(gap, np.log(frame["open"].to_numpy(dtype=np.float64)), before)
-    else:  # the move over the gap is part of this bar's return, as far as it is known
-        before = np.where(gap & new_coin, np.log(close)[column], before)
-    return np.where(np.isfinite(before), price - before, 0.0)
+        own = np.log(frame["open"].to_numpy(dtype=np.float64))
+        before = np.where(np.isfinite(own) & ~(follows & np.isfinite(before)), own, before)
+    return np.asarray(price - before)
 
 
 def _totals(

@@ -103,12 +103,11 @@ class Nowcaster:
     def update(self, bars: pd.DataFrame, until: datetime | None = None) -> Nowcast:
         """The forecast at the end of the newest whole hour of `bars` (see `NewHours.of`); raises BarsError on bars that cannot be used.
 
-        until: an instant that no bar may end after; a naive one is UTC.
+        until: an instant that no bar may end after, now by default; a naive one is UTC. A candle that is still running is an error by that.
         """
-        latest = None
-        if until is not None:
-            aware = until if until.tzinfo else until.replace(tzinfo=UTC)
-            latest = np.datetime64(aware.astimezone(UTC).replace(tzinfo=None), "us")
+        instant = until or datetime.now(UTC)
+        aware = instant if instant.tzinfo else instant.replace(tzinfo=UTC)
+        latest = np.datetime64(aware.astimezone(UTC).replace(tzinfo=None), "us")
         hours = NewHours.of(bars, self.assets, self.close, self.start, self.bars_a_day, latest)
         return self.at(hours)
 

@@ -197,6 +197,13 @@ def test_five_minute_bars_add_up_to_the_hours_and_a_running_hour_waits(known: Pa
         ({"high": 0.001}, "high 0.001 below low"),
         ({"close": 1e9}, "close 1000000000.0: expected between low"),
         ({"asset": "DOGE"}, "asset 'DOGE': expected one of BTC, ETH, LTC"),
+        ({"open": 0.0}, "open 0.0: expected a positive price, or nothing"),
+        ({"open": 1e6}, "open 1000000.0: expected between low"),
+        ({"quote_volume": -5.0}, "quote_volume -5.0: expected a number of at least 0, or nothing"),
+        (
+            {"taker_buy_volume": 1e12},
+            "taker_buy_volume 1000000000000.0: expected at most the volume",
+        ),
         ({"ts": pd.NaT}, "ts is missing"),
         ({"ts": "yesterday-ish"}, "expected instants in UTC"),
     ],
@@ -204,7 +211,9 @@ def test_five_minute_bars_add_up_to_the_hours_and_a_running_hour_waits(known: Pa
 def test_a_bad_bar_is_an_error_that_names_it(
     nowcaster: Nowcaster, tomorrow: pd.DataFrame, change: dict[str, object], says: str
 ) -> None:
-    part = tomorrow[tomorrow["ts"].dt.hour < 3].astype(dict.fromkeys(change, object))
+    part = tomorrow[tomorrow["ts"].dt.hour < 3]
+    part = part.assign(**{name: None for name in change if name not in part})
+    part = part.astype(dict.fromkeys(change, object))
     for column, value in change.items():
         part.iloc[1, part.columns.get_loc(column)] = value
     with pytest.raises(BarsError, match=says):
@@ -233,6 +242,51 @@ def test_bars_that_are_there_twice_late_early_or_too_many_are_said(
     both = nowcaster.update(bars[bars["ts"] <= part["ts"].max()])
     assert "of days that are forecast" in both.notes[0]
     np.testing.assert_array_equal(both.variance, nowcaster.update(part).variance)
+
+
+def test_a_candle_that_is_still_running_is_an_error(
+    nowcaster: Nowcaster, tomorrow: pd.DataFrame
+) -> None:
+    running = tomorrow.assign(
+        ts=tomorrow["ts"] + (pd.Timestamp.now(tz="UTC").floor("h") - tomorrow["ts"].min())
+    )
+    with pytest.raises(BarsError, match="ends after"):
+        nowcaster.update(running)
+
+
+def test_one_coin_s_unknown_taker_volume_leaves_the_others_alone(
+    known: Panel, tomorrow: pd.DataFrame
+) -> None:
+    part = tomorrow[tomorrow["ts"].dt.hour < 2]
+    part = part.assign(taker_buy_volume=0.75 * part["volume"], quote_volume=np.nan)
+    part.loc[(part["asset"] == "ETH") & (part["ts"].dt.hour == 1), "taker_buy_volume"] = np.nan
+    found = hours(known, part)
+    np.testing.assert_allclose(found.signed_volume_share[:, 0], 0.5)
+    assert np.isfinite(found.signed_volume_share[0, 1])
+    assert np.isnan(found.signed_volume_share[1, 1])
+    np.testing.assert_allclose(
+        found.quote_volume, hours(known, part.drop(columns="quote_volume")).quote_volume
+    )
+
+
+def test_the_first_return_runs_from_the_open_where_the_day_before_has_no_close(
+    known: Panel, tomorrow: pd.DataFrame
+) -> None:
+    start = (known.days[-1] + np.timedelta64(1, "D")).astype("datetime64[us]")
+    part = tomorrow[tomorrow["ts"].dt.hour < 2]
+    close = known.feature("close")[-1].copy()
+    close[1] = np.nan
+    refused = NewHours.of(part, known.assets, close, start, np.full(3, 24))
+    assert refused.status[1].startswith("no close of the day before")
+    assert np.isnan(refused.realized_variance[:, 1]).all()
+    assert refused.status[0] == "ok"
+    opened = part.assign(open=part["low"])
+    found = NewHours.of(opened, known.assets, close, start, np.full(3, 24))
+    first = opened[(opened["asset"] == "ETH") & (opened["ts"].dt.hour == 0)].iloc[0]
+    assert found.status[1] == "ok"
+    assert found.log_return[0, 1] == pytest.approx(np.log(first["close"] / first["open"]))
+    whole = NewHours.of(part, known.assets, known.feature("close")[-1], start, np.full(3, 24))
+    np.testing.assert_array_equal(found.log_return[:, 0], whole.log_return[:, 0])
 
 
 def test_the_calendar_goes_over_from_today_to_tomorrow(known: Panel) -> None:
