@@ -26,7 +26,7 @@ from orchestration.champion import champion_on
 from orchestration.panels import read_features
 from orchestration.settings import Settings
 from orchestration.sources.protocol import Source
-from orchestration.versions import served_days
+from orchestration.versions import ServedDays
 
 Floats = NDArray[np.float64]
 READABLE = {".csv": "read_csv", ".parquet": "read_parquet"}
@@ -69,14 +69,22 @@ def open_nowcaster(
         raise ValueError(
             f"{name} runs over years of daily returns: expected a HAR or attention model"
         )
-    served = [
-        block for block in served_days(connection, settings, as_of, as_of) if block.model == name
-    ]
-    if not served:
+    served = connection.execute(
+        """
+        SELECT model_version, artifact_uri, artifact_hash FROM models.registry
+        WHERE model = $model AND model_version IN (
+            SELECT model_version FROM forecasts.volatility WHERE model = $model AND as_of = $as_of
+        )
+        ORDER BY created_at DESC, model_version DESC LIMIT 1
+        """,
+        {"model": name, "as_of": as_of},
+    ).fetchone()
+    if served is None:
         raise LookupError(
             f"{name} forecasts nothing as of {as_of}: expected one of {', '.join(settings.models)}"
         )
-    block = served[0]
+    version, uri, digest = map(str, served)
+    block = ServedDays(name, version, uri, digest, (as_of,))
     loaded = block.load(settings)
     days = min(fitted_lookback_days(loaded), LONGEST_LOOKBACK_DAYS) + max(WINDOWS) + 2
     panel = read_features(connection, as_of, days).panel

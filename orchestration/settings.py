@@ -145,7 +145,7 @@ class Settings(BaseModel):
     attention_retention_days: int | None = Field(
         None,
         ge=90,
-        description="days of attention weights to keep; empty: all of them. Explanations are kept for ever",
+        description="days of attention weights and attributions by token to keep; empty: all. Sums by feature group are kept for ever",
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where training runs")
     workers: Literal["subprocess"] = Field(

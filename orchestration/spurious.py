@@ -17,7 +17,6 @@ import duckdb
 import numpy as np
 import pandas as pd
 
-from ml.attention.tokens.layout import CONTEXT_FIELDS
 from ml.evaluation.outcomes import first_known_outcomes
 from ml.explain.spurious import Effects, Releases, SpuriousPolicy, spurious_checks
 from ml.forecasts import HORIZONS
@@ -41,6 +40,8 @@ def judge(
     policy = policy or SpuriousPolicy()
     evidence = _Evidence(connection, max(day for day, _, _ in pending), policy)
     rows: list[dict[str, Any]] = []
+    from ml.attention.tokens.layout import CONTEXT_FIELDS  # torch: only where there is work
+
     for day, model, version in pending:
         checks = spurious_checks(
             evidence.panel_of(day),

@@ -27,8 +27,8 @@ from orchestration.tables import OUTPUT_TABLES
 from orchestration.views import create_views
 
 CATALOG = "wh"
-LAYOUT_VERSION = "4"
-PREVIOUS_LAYOUTS = ("2", "3")
+LAYOUT_VERSION = "5"
+PREVIOUS_LAYOUTS = ("2", "3", "4")
 """Layouts that lack nothing but tables and columns: they are added when it is next written to."""
 PUBLISHED_SCHEMAS = (
     "raw",

@@ -7,7 +7,7 @@ from what the worker left beside each artefact; ``forecasts.explanations`` and `
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from datetime import date, timedelta
+from datetime import date
 from typing import Any
 
 import dagster as dg
@@ -21,8 +21,9 @@ from orchestration.assets.common import WAREHOUSE_POOL, key_of, output_options, 
 from orchestration.panels import read_features
 from orchestration.partitions import ONE_RUN, day_range
 from orchestration.platform import Platform
+from orchestration.retention import kept_from
 from orchestration.versions import ServedDays, served_days
-from orchestration.warehouse import bump_revision, replace_rows
+from orchestration.warehouse import replace_rows
 
 ATTENTION_MODELS = ("attention",)
 EXPLANATION_TABLES = (
@@ -50,11 +51,11 @@ def attention_weights(
     def weigh(model: Any, panel: Any, block: ServedDays) -> pd.DataFrame:
         return model.attention(panel, block.days).to_frame(block.model_version)
 
-    kept_from = _kept_from(platform, last)
+    with platform.warehouse.read() as connection:
+        first = max(first, kept_from(connection, platform.settings))
     made = 0
-    if last >= kept_from:
-        made = _fill(platform, "forecasts.attention_weights", max(first, kept_from), last, weigh)
-    dropped = _drop_before(platform, kept_from)
+    if first <= last:
+        made = _fill(platform, "forecasts.attention_weights", first, last, weigh)
     with platform.warehouse.read() as connection:
         total = connection.execute("SELECT count(*) FROM forecasts.attention_weights").fetchone()
         shares = connection.execute(
@@ -71,7 +72,6 @@ def attention_weights(
         platform,
         int(total[0]) if total else 0,
         rows_made=made,
-        rows_past_retention=dropped,
         **{f"attention_share_{modality}": float(share) for modality, share in shares},
         attention_by_modality=dg.MetadataValue.md(
             f"| modality | attention of the forecast token |\n|---|---|\n{table}"
@@ -199,31 +199,6 @@ def explanations(
     for table, (count,) in zip(EXPLANATION_TABLES, counts, strict=True):
         more = {"rows_made": made, **by_verdict} if table == "forecasts.attention_audits" else {}
         yield result(platform, int(count), key_of(table), **more)
-
-
-def _kept_from(platform: Platform, last: date) -> date:
-    """First day whose weights are kept once those of ``last`` are there: the same after a backfill as after daily runs."""
-    kept = platform.settings.attention_retention_days
-    if kept is None:
-        return date.min
-    with platform.warehouse.read() as connection:
-        newest = connection.execute("SELECT max(as_of) FROM forecasts.attention_weights").fetchone()
-    end = max(last, newest[0]) if newest and newest[0] else last
-    return end - timedelta(days=kept - 1)
-
-
-def _drop_before(platform: Platform, kept_from: date) -> int:
-    """Delete weights of days before ``kept_from``; returns how many rows."""
-    if kept_from == date.min:
-        return 0
-    with platform.warehouse.write() as connection:
-        found = connection.execute(
-            "DELETE FROM forecasts.attention_weights WHERE as_of < ?", [kept_from]
-        ).fetchone()
-        dropped = int(found[0]) if found else 0
-        if dropped:
-            bump_revision(connection)
-    return dropped
 
 
 def _fill(

@@ -18,6 +18,7 @@ from orchestration.champion import champion_on, set_statuses
 from orchestration.decisions import Learnt, pending_days
 from orchestration.partitions import day_range
 from orchestration.platform import Platform
+from orchestration.retention import drop_old
 from orchestration.tables import OUTPUT_TABLES
 from orchestration.warehouse import replace_rows
 
@@ -52,6 +53,9 @@ def learning(
 ) -> Iterator[dg.MaterializeResult[None]]:
     _, last = day_range(context)
     found = judge_pending(platform, last, context.run.run_id)
+    dropped = drop_old(platform.warehouse, platform.settings)
+    if dropped:
+        context.log.info(f"{dropped} rows of attention by token are past their retention")
     for row in found.decisions:
         if row["kind"] not in ("keep", "steady"):
             context.log.info(f"{row['as_of']} {row['kind']} {row['model']}: {row['reason']}")

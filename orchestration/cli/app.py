@@ -48,8 +48,11 @@ def guard(action: Callable[[], T]) -> T:
     except KeyboardInterrupt:
         errors.print("stopped; run the same command again to go on where it was")
         raise typer.Exit(130) from None
-    except (ValueError, RuntimeError, LookupError, OSError) as error:
-        if os.environ.get("VOLCAST_DEBUG"):
+    except Exception as error:
+        import duckdb
+
+        expected = (ValueError, RuntimeError, LookupError, OSError, duckdb.Error)
+        if not isinstance(error, expected) or os.environ.get("VOLCAST_DEBUG"):
             raise
         errors.print(f"[bold red]error[/]: {escape(str(error))}", soft_wrap=True)
         raise typer.Exit(1) from None

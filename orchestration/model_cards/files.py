@@ -58,7 +58,8 @@ def write_cards(connection: duckdb.DuckDBPyConnection, folder: Path) -> tuple[li
 def card_text(connection: duckdb.DuckDBPyConnection, model: str, version: str | None = None) -> str:
     """The Markdown card of a version; of the newest that has forecasts by default. Raises LookupError that names what there is."""
     found = connection.execute(
-        "SELECT model_version FROM forecasts.volatility WHERE model = ? GROUP BY 1 ORDER BY max(as_of) DESC, 1 DESC", [model]
+        "SELECT model_version FROM forecasts.volatility AS f LEFT JOIN models.registry AS m USING (model, model_version) WHERE model = ? "
+        "GROUP BY 1 ORDER BY max(f.as_of) DESC, max(m.created_at) DESC NULLS LAST, 1 DESC", [model]
     ).fetchall()  # fmt: skip
     versions = [str(row[0]) for row in found]
     if not versions:

@@ -23,7 +23,7 @@ def conceptual(facts: Facts) -> Section:
             SELECT feature_group, horizon, avg(attention_rollout) AS attention, avg(abs(ablation_effect)) AS effect,
                 avg(abs(integrated_gradients)) AS gradients, count(DISTINCT (asset, as_of)) AS forecasts
             FROM forecasts.explanations WHERE model = $model AND model_version = $version
-            GROUP BY feature_group, horizon ORDER BY horizon, attention DESC
+            GROUP BY feature_group, horizon ORDER BY horizon, round(attention, 9) DESC, feature_group
             """
         ),
         (

@@ -17,8 +17,9 @@ def audit_figures(connection: duckdb.DuckDBPyConnection, as_of: date) -> list[Ro
     return rows(
         connection,
         f"""
-        SELECT * EXCLUDE (source) FROM forecasts.attention_audits WHERE as_of = $as_of
-        QUALIFY dense_rank() OVER (PARTITION BY asset, horizon ORDER BY model_version DESC, model DESC) = 1
+        SELECT a.* EXCLUDE (source) FROM forecasts.attention_audits AS a LEFT JOIN models.registry AS m USING (model, model_version)
+        WHERE a.as_of = $as_of
+        QUALIFY dense_rank() OVER (PARTITION BY asset, horizon ORDER BY m.created_at DESC NULLS LAST, model_version DESC, model DESC) = 1
         ORDER BY {COINS_FIRST.format("")}, horizon
         """,
         as_of=as_of,

@@ -12,8 +12,9 @@ import duckdb
 from orchestration.report.queries import COINS_FIRST, FORECASTS, HISTORY_DAYS, NothingYet, Row, rows
 
 _NEWEST_WEIGHTS = """
-    SELECT * FROM forecasts.attention_weights WHERE as_of = $as_of
-    QUALIFY dense_rank() OVER (PARTITION BY asset ORDER BY model_version DESC, model DESC) = 1
+    SELECT w.* FROM forecasts.attention_weights AS w LEFT JOIN models.registry AS m USING (model, model_version)
+    WHERE w.as_of = $as_of
+    QUALIFY dense_rank() OVER (PARTITION BY asset ORDER BY m.created_at DESC NULLS LAST, model_version DESC, model DESC) = 1
 """
 
 
@@ -54,8 +55,9 @@ def explanations(connection: duckdb.DuckDBPyConnection, as_of: date) -> list[Row
         f"""
         SELECT asset, horizon, model, model_version, feature_group, attention_rollout, integrated_gradients,
             ablation_effect, completeness_error, verdict, verdict_reason
-        FROM forecasts.explanations WHERE as_of = $as_of
-        QUALIFY dense_rank() OVER (PARTITION BY asset, horizon ORDER BY model_version DESC, model DESC) = 1
+        FROM forecasts.explanations AS e LEFT JOIN models.registry AS m USING (model, model_version)
+        WHERE e.as_of = $as_of
+        QUALIFY dense_rank() OVER (PARTITION BY asset, horizon ORDER BY m.created_at DESC NULLS LAST, model_version DESC, model DESC) = 1
         ORDER BY {COINS_FIRST.format("")}, horizon, abs(integrated_gradients) DESC NULLS LAST, feature_group
         """,
         as_of=as_of,

@@ -10,6 +10,7 @@ from datetime import date
 import duckdb
 
 from orchestration.report.queries import COINS_FIRST, Row, rows
+from orchestration.tables.risk import RISK
 
 
 def risk_figures(connection: duckdb.DuckDBPyConnection, as_of: date, model: str) -> list[Row]:
@@ -17,7 +18,7 @@ def risk_figures(connection: duckdb.DuckDBPyConnection, as_of: date, model: str)
     return rows(
         connection,
         f"""
-        SELECT r.* EXCLUDE (source) FROM forecasts.risk r LEFT JOIN models.registry m USING (model, model_version)
+        SELECT {", ".join(f"r.{name}" for name in RISK.columns)} FROM forecasts.risk r LEFT JOIN models.registry m USING (model, model_version)
         WHERE r.as_of = $as_of AND r.model = $model
         QUALIFY row_number() OVER (PARTITION BY asset, horizon ORDER BY m.created_at DESC NULLS LAST, model_version DESC) = 1
         ORDER BY {COINS_FIRST.format("")}, horizon

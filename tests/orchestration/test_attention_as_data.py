@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from orchestration.assets.explanations import _drop_before, _kept_from
 from orchestration.platform import Platform
+from orchestration.retention import drop_old, kept_from
 from orchestration.settings import Settings, SettingsError
 from orchestration.views import VIEWS
 from orchestration.warehouse import read_published, replace_rows
@@ -87,30 +87,47 @@ def test_every_view_shows_the_verdict_of_every_horizon_and_describes_its_columns
     assert columns["comment"].notna().all()
 
 
-def test_weights_older_than_the_retention_go_and_explanations_stay(tmp_path):
+def _judged(platform: Platform, day: date) -> None:
+    with platform.warehouse.write() as connection:
+        connection.execute(
+            "INSERT INTO models.decisions BY NAME SELECT $1 AS as_of, 'steady' AS kind, 'attention' AS model, 0 AS horizon",
+            [day],
+        )
+
+
+def test_rows_by_token_that_no_sunday_will_read_again_go_and_explanations_stay(tmp_path):
     platform = Platform(Settings(home=tmp_path, attention_retention_days=90))
-    old = AS_OF - timedelta(days=90)
+    sunday = AS_OF - timedelta(days=7)
+    old = sunday - timedelta(days=90)
     weights = pd.concat(
         [_weights().assign(as_of=day) for day in (old, old + timedelta(days=1), AS_OF)]
     )
+    with published() as connection:
+        explanations = connection.execute("SELECT * FROM forecasts.explanations").df()
     with platform.warehouse.write() as connection:
         replace_rows(connection, "forecasts.attention_weights", weights, on=KEY)
-    assert _drop_before(platform, _kept_from(platform, AS_OF)) == len(_weights())
-    # a later backfill of old days neither brings them back nor takes newer ones away
-    kept_from = _kept_from(platform, old)
-    assert kept_from == old + timedelta(days=1)
-    assert _drop_before(platform, kept_from) == 0
+        replace_rows(connection, "forecasts.explanations", explanations.assign(as_of=old), on=KEY)
+    # nothing goes before a Sunday has judged what was made: a backfill judges after it has made all of its days
+    assert drop_old(platform.warehouse, platform.settings) == 0
+    _judged(platform, sunday)
+    assert drop_old(platform.warehouse, platform.settings) == len(_weights())
+    assert drop_old(platform.warehouse, platform.settings) == 0
     with platform.warehouse.read() as connection:
+        assert kept_from(connection, platform.settings) == old + timedelta(days=1)
         days = connection.execute(
             "SELECT DISTINCT as_of FROM forecasts.attention_weights ORDER BY 1"
         ).fetchall()
+        stayed = connection.execute("SELECT count(*) FROM forecasts.explanations").fetchone()
     assert [day for (day,) in days] == [old + timedelta(days=1), AS_OF]
+    assert stayed == (len(explanations),)
 
 
 def test_everything_is_kept_by_default(tmp_path):
     platform = Platform(Settings(home=tmp_path))
-    assert _kept_from(platform, AS_OF) == date.min
-    assert _drop_before(platform, date.min) == 0
+    _judged(platform, AS_OF)
+    with platform.warehouse.read() as connection:
+        assert kept_from(connection, platform.settings) == date.min
+    assert drop_old(platform.warehouse, platform.settings) == 0
 
 
 def test_a_retention_shorter_than_what_drift_reads_is_refused():

@@ -81,7 +81,9 @@ def test_bounded_least_squares_agrees_with_a_general_solver() -> None:
             method="SLSQP",
             options={"ftol": 1e-14, "maxiter": 500},
         ).x
-        assert ours == pytest.approx(theirs, abs=2e-5)
+        assert ours == pytest.approx(theirs, abs=1e-3)  # as near as the general solver comes
+        loss, other = (0.5 * w @ gram @ w - cross @ w for w in (ours, theirs))
+        assert loss <= other + 1e-9 * abs(other)
 
 
 def test_persistence_is_found_and_its_absence_too() -> None:

@@ -31,6 +31,12 @@ VERSION = "2024-06-23-atte0001"
 @pytest.fixture
 def tables() -> duckdb.DuckDBPyConnection:
     connection = published()
+    for table in (
+        "models.spurious_checks",
+        "forecasts.attention_audits",
+        "evaluation.traffic_lights",
+    ):
+        connection.execute(f"DELETE FROM {table}")
     add(connection, "models.spurious_checks", [
         {"as_of": AS_OF, "model": "attention", "model_version": VERSION, "modality": "onchain", "asset": "ALL", "check_name": "lead_lag", "segment": "exchange_netflow_ratio", "horizon": 0, "statistic": 11.6, "p_value": 1e-9, "threshold": 0.01, "observations": 855, "verdict": "clear", "reason": "leads", "lead_days": 2.0},
         {"as_of": AS_OF, "model": "attention", "model_version": VERSION, "modality": "sentiment", "asset": "ALL", "check_name": "lead_lag", "segment": "fear_greed", "horizon": 0, "statistic": 1.0, "p_value": 1.0, "threshold": 0.01, "observations": 855, "verdict": "flagged", "reason": HOSTILE},
