@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes run tests side by side
 for _name in [name for name in os.environ if name.startswith("VOLCAST_")]:
     if _name not in ("VOLCAST_TEST_ARCHIVE", "VOLCAST_SCREENSHOTS"):
         del os.environ[_name]  # a developer's own settings must not steer the tests

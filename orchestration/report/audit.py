@@ -76,7 +76,7 @@ def leads(connection: duckdb.DuckDBPyConnection, as_of: date) -> list[Row]:
         connection,
         """
         SELECT model, modality, asset, segment, lead_days, statistic, p_value, observations, reason FROM models.spurious_checks
-        WHERE check_name = 'lead_lag' AND lead_days IS NOT NULL
+        WHERE check_name = 'lead_lag' AND lead_days IS NOT NULL AND p_value <= threshold
             AND as_of = (SELECT max(as_of) FROM models.spurious_checks WHERE as_of <= $as_of)
         ORDER BY p_value NULLS LAST, modality, segment, asset LIMIT 12
         """,

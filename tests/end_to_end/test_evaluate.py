@@ -23,6 +23,7 @@ ARGUMENTS = (
 )
 
 
+@pytest.mark.slow
 def test_an_evaluation_writes_scores_leaderboard_and_tests_and_the_same_again_changes_nothing(
     finished: Home, tmp_path: Path
 ) -> None:

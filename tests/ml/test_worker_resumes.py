@@ -86,6 +86,7 @@ def artifact_bytes(result: dict[str, Any]) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in sorted(Path(result["uri"]).iterdir())}
 
 
+@pytest.mark.slow
 def test_a_worker_killed_in_the_second_network_goes_on_and_makes_the_same_bytes(
     tmp_path: Path, snapshot: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -191,6 +192,7 @@ def checked_fit(check: bool = True) -> FitSpec:
     return attention_fit(**CHECKED).model_copy(update={"check_explanations": check})
 
 
+@pytest.mark.slow
 def test_checks_of_explanations_lie_beside_an_artefact_that_they_do_not_change(
     tmp_path: Path, snapshot: str
 ) -> None:
