@@ -4,7 +4,8 @@ r"""What all detectors share: robust scores against the coin's own past, and whe
 
 The day itself is not in its own past. An event begins on a day whose score is at least the threshold. It goes on while the score is at least the
 release (hysteresis: a score that trembles about one level does not flicker), for at most 30 days after the last day at the threshold; a day that
-cannot be judged ends it. So the state of a day depends on the 30 days before it and their past, however days are grouped into runs.
+cannot be judged ends it. Days that it has run are counted up to 30. So the state of a day depends on the 60 days before it and their past, however days
+are grouped into runs.
 
 In: columns of features.daily, (T, N) each. Out: `Findings`. Never: a later day's value, or a score from inputs that are not there.
 """
@@ -23,9 +24,9 @@ PAST_DAYS = 365
 FEWEST_PAST_DAYS = 180
 """Known days of the past 365 that an input is judged against: half a year."""
 MEMORY_DAYS = 30
-"""Days that an event may last after its score was last at the threshold."""
+"""Days that an event may last after its score was last at the threshold, and the most that it is said to have run."""
 LONGEST_MEAN_DAYS = 7
-NEEDED_DAYS = PAST_DAYS + MEMORY_DAYS + LONGEST_MEAN_DAYS + 1
+NEEDED_DAYS = PAST_DAYS + 2 * MEMORY_DAYS + LONGEST_MEAN_DAYS + 1
 """Rows up to a day that its state is made from; more change nothing."""
 WIDEST = 4.0
 """More is no more evidence: a mean of four signals does not reach a threshold of 1.5 by one of them alone."""
@@ -87,7 +88,7 @@ class Detector:
 
 @dataclass(frozen=True)
 class Findings:
-    """(R, N) scores, NaN where not judged; active on these rows; rows since the event began; (R, N) by signal."""
+    """(R, N) scores, NaN where not judged; active on these rows; rows since the event began, at most 30; (R, N) by signal."""
 
     score: Floats
     active: NDArray[np.bool_]
@@ -97,40 +98,43 @@ class Findings:
 
 def detect(detector: Detector, columns: Mapping[str, Floats], rows: NDArray[np.int64]) -> Findings:
     """The event on `rows` (R,) of columns (T, N). Raises KeyError for a column that is not given."""
-    wanted = np.unique(np.clip(rows[:, None] - np.arange(MEMORY_DAYS + 1), 0, None))
+    wanted = np.unique(np.clip(rows[:, None] - np.arange(2 * MEMORY_DAYS + 1), 0, None))
     with np.errstate(divide="ignore", invalid="ignore"):
         signals = detector.signals(Past(columns, wanted))
     score = np.full((int(wanted.max()) + 1, len(next(iter(signals.values()))[0])), np.nan)
     score[wanted] = detector.score(signals)
-    states = [_state(score[: row + 1], detector.threshold, detector.release) for row in rows]
+    active, running = _states(score, detector.threshold, detector.release)
     at = np.searchsorted(wanted, rows)
     return Findings(
         score[rows],
-        np.stack([active for active, _ in states]),
-        np.stack([days for _, days in states]),
+        active[rows],
+        running[rows],
         {name: values[at] for name, values in signals.items()},
     )
 
 
-def _state(
+def _states(
     score: Floats, threshold: float, release: float
 ) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """(N,) whether active on the last row, and for how many days already, looking back over the memory.
+    """(T, N) whether active, and for how many days already, at most 30.
 
-    Rows back to back from the last one with a score at the release or above are one spell; it is an event from its first row at the threshold on,
-    and over once the last such row is more than 30 days ago.
+    A row is active where rows back to back at the release or above (False for NaN) lead to it from one at the threshold no more than 30 days ago.
+    The 60 rows before a row say both: 30 whether it is active, and 30 more whether the 30th row before it was.
     """
-    held = np.ones(score.shape[1], dtype=bool)
-    last_reached = np.full(score.shape[1], -1)
-    first_reached = np.full(score.shape[1], -1)
-    for back in range(min(MEMORY_DAYS, len(score) - 1) + 1):
-        value = score[len(score) - 1 - back]
-        held &= value >= release  # False for NaN
-        reached = held & (value >= threshold)
-        last_reached = np.where(reached & (last_reached < 0), back, last_reached)
-        first_reached = np.where(reached, back, first_reached)
-    active = last_reached >= 0
-    return active, np.where(active, first_reached, 0).astype(np.int64)
+    held, reached = score >= release, score >= threshold
+    since = np.full(score.shape[1], MEMORY_DAYS + 1)  # rows since the threshold, within the spell
+    was_active = np.zeros(score.shape[1], dtype=bool)
+    active, running = np.zeros(score.shape, dtype=bool), np.zeros(score.shape, dtype=np.int64)
+    days = np.zeros(score.shape[1], dtype=np.int64)
+    for row in range(len(score)):
+        forgotten = ~held[row] | (since > MEMORY_DAYS)
+        since = np.where(
+            held[row] & reached[row], 0, np.where(forgotten, MEMORY_DAYS + 1, since + 1)
+        )
+        active[row] = since <= MEMORY_DAYS
+        days = np.where(active[row] & was_active, np.minimum(days + 1, MEMORY_DAYS), 0)
+        running[row], was_active = days, active[row]
+    return active, running
 
 
 def mean_of(fewest: int) -> Callable[[Mapping[str, Floats]], Floats]:

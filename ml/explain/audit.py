@@ -20,8 +20,10 @@ from numpy.typing import NDArray
 from ml.explain.checks import (
     DATA_RANDOMISATION,
     FAIL,
+    NOT_JUDGED,
     PASS,
     SEED_STABILITY,
+    SUBJECTS,
     WEIGHT_RANDOMISATION,
     Check,
 )
@@ -115,9 +117,12 @@ def audit(
 
 
 def check_verdict(checks: Sequence[Check], name: str) -> str:
-    """'fail' if any subject of the check failed, 'pass' if all that were judged passed, else 'not judged'."""
-    verdicts = {check.verdict for check in checks if check.check == name and not check.stage}
-    return FAIL if FAIL in verdicts else PASS if verdicts == {PASS} else "not judged"
+    """'fail' if any subject of the check failed, 'pass' if every one of `SUBJECTS` passed, else 'not judged'."""
+    own = [check for check in checks if check.check == name and not check.stage]
+    if any(check.verdict == FAIL for check in own):
+        return FAIL
+    complete = {check.subject for check in own} >= set(SUBJECTS)
+    return PASS if complete and all(check.verdict == PASS for check in own) else NOT_JUDGED
 
 
 def _of_version(checks: Sequence[Check]) -> dict[str, list[str]]:
@@ -131,7 +136,10 @@ def _of_version(checks: Sequence[Check]) -> dict[str, list[str]]:
             failed = [r for r, check in zip(reasons, own, strict=True) if check.verdict == FAIL]
             found[WEAK if name == SEED_STABILITY else INVALID] += failed
         elif verdict != PASS:
-            found[WEAK] += reasons or [f"{name.replace('_', ' ')}: not judged"]
+            judged = {check.subject for check in checks if check.check == name and not check.stage}
+            if absent := [s.replace("_", " ") for s in SUBJECTS if s not in judged]:
+                reasons.append(f"{name.replace('_', ' ')}: not judged for {', '.join(absent)}")
+            found[WEAK] += reasons
     return found
 
 
@@ -170,9 +178,9 @@ def _judge(
         invalid.append(f"{order}: above {limits.weak_order_p:g}")
     elif not order_p <= limits.valid_order_p:
         weak.append(f"{order}: above {limits.valid_order_p:g}")
-    if figure["groups"] < limits.min_groups:
+    if not figure["groups"] >= limits.min_groups:
         weak.append(f"{figure['groups']:.0f} feature groups: fewer than {limits.min_groups}")
-    if figure["largest_effect"] < limits.min_effect:
+    if not figure["largest_effect"] >= limits.min_effect:
         weak.append(
             f"no group moves log variance by more than {figure['largest_effect']:.2g}: below {limits.min_effect:g}"
         )
@@ -182,7 +190,7 @@ def _judge(
         ("gradient_sensitivity", "sensitivity of gradients"),
     ):
         limit = limits.infidelity_share if name == "infidelity_share" else limits.sensitivity
-        if figure[name] > limit:
+        if not figure[name] <= limit:  # NaN too: not measured does not hold
             weak.append(f"{said} {figure[name]:.2f}: above {limit:g}")
     invalid += of_version[INVALID]
     weak += of_version[WEAK]

@@ -68,6 +68,7 @@ class LeadLag:
     by_coin: Floats  # (N, L) statistic of each coin; 0 where it has no value
     level: float = float("nan")  # statistic of the level at lag 0
     level_p: float = float("nan")  # adjusted with the honest lags
+    degrees: int = 0  # of freedom of each of `statistic` and `by_coin`; 0 where nothing is said
 
     @property
     def best(self) -> int:
@@ -144,7 +145,7 @@ def _profile(
     # Both sides have unit variance by coin, so that the mean product is the correlation.
     correlation = products.sum(axis=(0, 1)) / np.maximum(cells.sum(axis=(0, 1)), 1)
     statistic, degrees = t_statistics(products.sum(axis=1))
-    by_coin, _ = t_statistics(products.reshape(len(products), -1))
+    by_coin, _ = t_statistics(products.reshape(len(products), -1))  # of as many days
     slow, slow_degrees = t_statistics(_known(level).sum(axis=1)[there[0] : there[-1] + 1, None])
     return LeadLag(
         modality,
@@ -158,6 +159,7 @@ def _profile(
         by_coin.reshape(shape[::-1]),
         float(slow[0]),
         float(two_sided(slow, slow_degrees)[0]),
+        degrees,
     )
 
 

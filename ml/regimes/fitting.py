@@ -28,6 +28,7 @@ NARROWEST = 0.1
 """Floor of a regime's standard deviation, in standard deviations of the series: on it the regime clings to single values."""
 START_STAY = 0.95
 _KEEP = len(REGIMES)
+_WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _EM_TOLERANCE, _EM_STEPS = 1e-9, 3000
 
 
@@ -57,6 +58,9 @@ def fit_regimes(days: Days, log_variance: Floats) -> RegimeFit:
         return RegimeFit(None, np.nan, False, int(known.sum()), reason)
     first, last = np.flatnonzero(known)[[0, -1]]
     days, values = days[first : last + 1], values[first : last + 1]
+    if absent := _weekdays_without_value(days, values):
+        reason = f"no known value on any {' or '.join(absent)}: expected some of each weekday"
+        return RegimeFit(None, np.nan, False, int(known.sum()), reason)
     effects = _weekday_effects(days, values)
     y = values - effects[weekdays(days)]
     spread = float(np.nanstd(y))
@@ -183,6 +187,12 @@ def _start(y: Floats) -> tuple[Floats, Floats, Floats]:
     np.fill_diagonal(transition, START_STAY)
     means = np.array([third.mean() for third in thirds])
     return transition, means, np.full(_KEEP, np.sqrt(0.5 * known.var()))
+
+
+def _weekdays_without_value(days: Days, values: Floats) -> list[str]:
+    """Names of the weekdays whose effect cannot be told."""
+    count = np.bincount(weekdays(days)[np.isfinite(values)], minlength=7)
+    return [name for name, known in zip(_WEEKDAYS, count, strict=True) if not known]
 
 
 def _weekday_effects(days: Days, values: Floats) -> Floats:

@@ -3,7 +3,7 @@ r"""Peaks over threshold: extreme quantiles of standardised returns by a general
 .. math:: P(Z > u + y) = \zeta_u \left(1 + \xi y / \beta\right)^{-1/\xi}, \quad
     z_p = u + \frac{\beta}{\xi}\left(\left(p / \zeta_u\right)^{-\xi} - 1\right)
 
-u the threshold, zeta its exceedance probability, xi the shape (its inverse is the tail index), beta the scale. The return of the next h days
+u the threshold, zeta its exceedance probability (the share seen), xi the shape (its inverse is the tail index), beta the scale. The return of the next h days
 has the quantile z_p sqrt(h F), F the forecast mean daily variance. Source: McNeil and Frey (2000), "Estimation of tail-related risk measures
 for heteroscedastic financial time series", Journal of Empirical Finance 7, section 2.2.
 
@@ -34,6 +34,8 @@ SHAPES: tuple[float, float] = (-0.5, 0.95)
 _GRID = np.linspace(*SHAPES, 59)
 _GRID = np.where(np.abs(_GRID) < 1e-9, 1e-9, _GRID)
 _HALVINGS = 18
+_PARTS = np.sin(np.linspace(0.0, 0.5 * math.pi, 12))
+"""Of the way to the last scale that is not rejected: where likelihoods are parabolas, equal steps on their ellipse."""
 _GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 
 
@@ -54,6 +56,9 @@ class ParetoTail:
 
 def fit_pareto(largest: Sequence[float], observations: int, horizon: int) -> ParetoTail:
     """The tail beyond the least of the `largest` losses, which is the threshold; maximum likelihood, profile-likelihood interval of 95 %.
+
+    The likelihood of the interval is that of the exceedances times the binomial one of their number (Coles 2001, An Introduction to Statistical
+    Modeling of Extreme Values, section 4.3.3): how many losses pass the threshold is as uncertain as how far they go. It ends at the threshold.
 
     `largest` are sorted, largest first, of `observations` successive standardised returns over `horizon` days. Of overlapping horizons each
     exceedance repeats h - 1 others, so the log likelihood is divided by h: intervals are those of every h-th return, no narrower.
@@ -79,7 +84,7 @@ def fit_pareto(largest: Sequence[float], observations: int, horizon: int) -> Par
     shape, scale = maximum_likelihood(peaks / size)
     exceeded = count / observations
     found = [threshold + size * float(_beyond(shape, scale, p / exceeded)) for p in PROBABILITIES]
-    low, high = _interval(peaks / size, shape, scale, horizon, exceeded)
+    low, high = _interval(peaks / size, shape, scale, horizon, observations)
     return ParetoTail(
         observations=observations,
         exceedances=count,
@@ -122,32 +127,60 @@ def _profile(theta: float, peaks: Floats) -> float:
 
 
 def _interval(
-    peaks: Floats, shape: float, scale: float, horizon: int, exceeded: float
+    peaks: Floats, shape: float, scale: float, horizon: int, observations: int
 ) -> tuple[list[float], list[float]]:
-    """Least and largest quantile among all (shape, scale) that the likelihood does not reject at 5 %."""
+    """Least and largest quantile among all (shape, scale, zeta) that the likelihood does not reject at 5 %.
+
+    A quantile rises with the scale and with zeta. So for each shape scales are taken from the best to the last that is not rejected,
+    and with each the farthest zeta that the rest of the allowed loss of likelihood pays for.
+    """
     best = float(_likelihood(np.array([shape]), np.array([scale]), peaks)[0])
     least = best - 0.5 * float(chi2.ppf(LEVEL, 1)) * horizon
     shapes = np.append(_GRID, shape)
     scales = _best_scale(shapes, peaks)
     kept = _likelihood(shapes, scales, peaks) >= least
     shapes, scales = shapes[kept], scales[kept]
-    ends = []
-    for outside in (-7.0, 9.0):
+    ends: list[list[float]] = []
+    for side, outside, extreme in ((-1, -7.0, np.min), (1, 9.0, np.max)):
         near, far = np.log(scales), np.log(scales) + outside
         for _ in range(_HALVINGS):
             middle = 0.5 * (near + far)
             inside = _likelihood(shapes, np.exp(middle), peaks) >= least
             near, far = np.where(inside, middle, near), np.where(inside, far, middle)
-        ends.append(np.exp(near))
-    return (
-        [float(_beyond(shapes, ends[0], p / exceeded).min()) for p in PROBABILITIES],
-        [float(_beyond(shapes, ends[1], p / exceeded).max()) for p in PROBABILITIES],
-    )
+        tried = np.exp(np.log(scales) + _PARTS[:, None] * (near - np.log(scales)))  # (parts, S)
+        every = np.tile(shapes, len(_PARTS))
+        left = np.maximum(_likelihood(every, tried.ravel(), peaks) - least, 0.0)
+        zeta = _farthest_share(left, len(peaks), observations, side)
+        ends.append(
+            [
+                float(extreme(_beyond(every, tried.ravel(), np.minimum(p / zeta, 1.0))))
+                for p in PROBABILITIES
+            ]
+        )
+    return ends[0], ends[1]
 
 
-def _beyond(shape: Floats | float, scale: Floats | float, share: float) -> Floats:
+def _farthest_share(loss: Floats, count: int, observations: int, side: int) -> Floats:
+    """(K,) probability below (side -1) or above (1) count / observations whose binomial log likelihood is less by `loss` (K,).
+
+    Between points that are dense in the log odds, by the root of the loss, which is nearly a straight line in them.
+    """
+    rest = observations - count
+    centre, step = math.log(count / rest), 6.0 / math.sqrt(count)
+    best = count * math.log(count / observations) + rest * math.log(rest / observations)
+    while True:
+        odds = centre + side * np.linspace(0.0, step, 200)
+        likelihood = count * odds - observations * np.logaddexp(0.0, odds)
+        if best - likelihood[-1] >= loss.max():
+            break
+        step *= 2.0
+    root = np.sqrt(np.maximum(best - likelihood, 0.0))
+    return np.asarray(1.0 / (1.0 + np.exp(-np.interp(np.sqrt(loss), root, odds))))
+
+
+def _beyond(shape: Floats | float, scale: Floats | float, share: Floats | float) -> Floats:
     """Distance beyond the threshold that a share of the exceedances passes."""
-    return np.asarray(scale * np.expm1(-np.asarray(shape) * math.log(share)) / shape)
+    return np.asarray(scale * np.expm1(-np.asarray(shape) * np.log(share)) / shape)
 
 
 def _likelihood(shape: Floats, scale: Floats, peaks: Floats) -> Floats:

@@ -56,9 +56,10 @@ def rare_days(measures: Mapping[str, Floats], kind: str) -> Floats:
 
 
 def any_ahead(days: Floats, horizon: int, coverage: float = 0.8) -> Floats:
-    """(T, N) 1 where one of days t+1 .. t+h was such a day, 0 where none was; NaN past the end.
+    """(T, N) 1 where one of the known days t+1 .. t+h was such a day, 0 where none was; NaN past the end or with less than 80 % of them known.
 
-    Where none was seen, 80 % of the days must be known.
+    The rule looks at how many days are known, never at what they were: horizons kept for their hits alone would raise the rate.
+    An unknown day counts as none, so that the share of ones is that of the known days.
     """
     count, known, seen = (np.zeros(days.shape) for _ in range(3))
     for step in range(1, horizon + 1):
@@ -67,5 +68,5 @@ def any_ahead(days: Floats, horizon: int, coverage: float = 0.8) -> Floats:
         count[:-step] += 1
         known += np.isfinite(ahead)
         seen += np.nan_to_num(ahead)
-    judged = (count == horizon) & ((seen > 0) | (known >= coverage * horizon))
+    judged = (count == horizon) & (known >= coverage * horizon)
     return np.where(judged, seen > 0, np.nan)

@@ -91,7 +91,7 @@ def leads_by_coin(panel: Panel, profiles: Sequence[LeadLag], policy: SpuriousPol
             t = float(strongest.by_coin[column, best])
             if t == 0:
                 continue
-            one_sided = float(two_sided(np.array([t]), 10**6)[0]) / 2
+            one_sided = float(two_sided(np.array([t]), strongest.degrees)[0]) / 2
             p = one_sided if t * sign < 0 else 1.0 - one_sided
             text = f"{strongest.feature} at lag {strongest.lags[best]}: t {t:.1f}, {strongest.statistic[best]:.1f} over all coins"
             found.append(

@@ -156,6 +156,38 @@ def test_an_event_is_forgotten_thirty_days_after_its_score_last_reached_the_thre
     assert not any(active[MEMORY_DAYS + 1 :])
 
 
+def test_days_are_counted_from_the_beginning_on_and_never_backwards() -> None:
+    """Reached on days 0 and 25: the first is out of memory on day 31, and the event is no younger for it."""
+    active, days = states([2.5, *[1.5] * 24, 2.5, *[1.5] * 40])
+    assert days[:56] == [min(day, MEMORY_DAYS) for day in range(56)]
+    assert [day for day, on in enumerate(active) if on] == list(range(56))
+    assert days[56:] == [0] * 10
+
+
+def test_an_event_that_was_on_yesterday_does_not_begin_today() -> None:
+    active, days = states([2.5, *[1.5] * 30, 2.5, *[1.5] * 5])  # 31 days between
+    assert all(active)
+    assert [day for day, count in enumerate(days) if count == 0] == [0]
+    active, days = states([2.5, *[1.5] * 31, 2.5, 1.5])  # 32: off for a day
+    assert active[30:] == [True, False, True, True]
+    assert days[30:] == [30, 0, 0, 1]
+    active, days = states([*[1.5] * 50, 2.5, 1.5])  # at the release for longer than the memory
+    assert days[-2:] == [0, 1]
+
+
+def test_a_day_alone_says_what_it_says_among_others() -> None:
+    chance = np.random.default_rng(3)
+    scores = (1.3 + 0.9 * chance.random(400)).tolist()
+    scores[::90] = [0.5] * len(scores[::90])
+    detector = scripted(scores, threshold=2.1)
+    whole = detect(detector, {}, np.arange(400))
+    assert (whole.running_days == MEMORY_DAYS).any()
+    for row in range(100, 400):
+        alone = detect(detector, {}, np.array([row]))
+        assert alone.active[0, 0] == whole.active[row, 0]
+        assert alone.running_days[0, 0] == whole.running_days[row, 0]
+
+
 def test_scores_are_robust_deviations_from_the_year_before() -> None:
     chance = np.random.default_rng(0)
     values = chance.standard_normal((600, 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -94,6 +95,10 @@ def test_a_forecast_of_which_everything_holds_is_valid_and_says_by_which_figures
         ({"infidelity_share": 0.7}, "weak", "share of change that gradients miss 0.70: above 0.5"),
         ({"attention_sensitivity": 0.7}, "weak", "sensitivity of attention 0.70: above 0.5"),
         ({"gradient_sensitivity": 0.7}, "weak", "sensitivity of gradients 0.70: above 0.5"),
+        ({"infidelity_share": np.nan}, "weak", "share of change that gradients miss nan: above 0.5"),
+        ({"attention_sensitivity": np.nan}, "weak", "sensitivity of attention nan: above 0.5"),
+        ({"gradient_sensitivity": np.nan}, "weak", "sensitivity of gradients nan: above 0.5"),
+        ({"largest_effect": np.nan}, "weak", "by more than nan: below 0.001"),
     ],
 )  # fmt: skip
 def test_a_figure_beyond_its_threshold_decides(
@@ -133,6 +138,16 @@ def test_without_checks_the_verdict_is_weak_at_best(checks: list[Check]) -> None
     found, reason = verdict(checks)
     assert found == "weak"
     assert "weight randomisation: " + ("switched off" if checks else "not judged") in reason
+
+
+def test_checks_of_one_subject_alone_are_not_every_check() -> None:
+    checks = [check for check in passed() if check.subject == "attention"]
+    found, reason = verdict(checks)
+    assert found == "weak"
+    assert "seed stability: not judged for integrated gradients, ablation" in reason
+    assert check_verdict(checks, SEED_STABILITY) == NOT_JUDGED
+    failed = [replace(check, verdict=FAIL) for check in checks]
+    assert verdict(failed)[0] == "invalid"
 
 
 def test_one_failed_subject_fails_a_check_and_stages_on_the_way_do_not_count() -> None:

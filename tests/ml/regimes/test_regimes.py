@@ -134,6 +134,12 @@ def test_missing_days_weigh_nothing_in_the_likelihood() -> None:
         (np.full(len(DAYS), -7.0), "on every day"),
         (np.where(np.arange(len(DAYS)) < 300, -7.0, np.nan), "300 known days"),
         (np.random.default_rng(0).standard_normal(len(DAYS)) - 7.0, ""),
+        (
+            np.where(
+                weekdays(DAYS) < 5, np.random.default_rng(0).standard_normal(len(DAYS)), np.nan
+            ),
+            "no known value on any Saturday or Sunday",
+        ),
     ],
 )
 def test_what_is_no_model_of_regimes_is_refused_with_the_reason(values, reason) -> None:

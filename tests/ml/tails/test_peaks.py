@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import expon, genpareto
+from scipy.optimize import minimize
+from scipy.stats import binom, expon, genpareto
 from scipy.stats import t as student
 
 from ml.tails.peaks import PROBABILITIES, fit_pareto, maximum_likelihood
@@ -42,18 +43,44 @@ def test_an_exponential_tail_has_its_own_quantile() -> None:
 
 
 def test_intervals_hold_about_as_often_as_they_promise() -> None:
-    """100 samples of Student t of 4 degrees: 95 % within 2 standard errors, less what the threshold's own error costs."""
-    chance = np.random.default_rng(8)
+    """400 samples of Student t of 4 degrees: 95 % within 2.3 standard errors. Without the error of zeta the last is near 90 %."""
+    chance = np.random.default_rng(9)
     truth = student.isf(PROBABILITIES, 4)
     held = np.zeros(3)
-    for _ in range(100):
+    for _ in range(400):
         fit = fit_pareto(
             np.sort(student.rvs(4, size=1500, random_state=chance))[::-1][:76], 1500, 1
         )
         held += [
             low <= true <= high for low, true, high in zip(fit.low, truth, fit.high, strict=True)
         ]
-    assert (held >= 84).all()
+    assert (held >= 370).all()
+    assert (held <= 390).all()
+
+
+@pytest.mark.parametrize("horizon", [1, 22])
+def test_the_interval_is_scipys_constrained_optimum_over_shape_scale_and_zeta(horizon: int) -> None:
+    losses = np.sort(student.rvs(4, size=1500, random_state=np.random.default_rng(1)))[::-1][:76]
+    fit, peaks = fit_pareto(losses, 1500, horizon), losses[:-1] - losses[-1]
+
+    def likelihood(at: np.ndarray) -> float:
+        shape, log_scale, zeta = at
+        exceeding = genpareto.logpdf(peaks, shape, scale=np.exp(log_scale)).sum()
+        return float(exceeding + binom.logpmf(75, 1500, zeta))
+
+    best = np.array([fit.shape, np.log(fit.scale), 75 / 1500])
+    allowed = likelihood(best) - 0.5 * 3.841458820694124 * horizon
+    for place, p in ((1, 0.005), (2, 0.01)):
+        for side, ours in ((1, fit.low[place]), (-1, fit.high[place])):
+            found = minimize(
+                lambda at, side=side, p=p: side * genpareto.isf(p / at[2], at[0], losses[-1], np.exp(at[1])),
+                best,
+                method="SLSQP",
+                bounds=[(-0.5, 0.95), (-5, 5), (0.0101, 0.3)],
+                constraints={"type": "ineq", "fun": lambda at: likelihood(at) - allowed},
+            )  # fmt: skip
+            assert found.success
+            assert ours == pytest.approx(side * found.fun, rel=5e-3)
 
 
 def test_overlapping_horizons_widen_the_interval_and_nothing_else() -> None:

@@ -86,6 +86,20 @@ def test_any_ahead_by_hand() -> None:
     np.testing.assert_array_equal(any_ahead(days, 5)[:, 0], [1.0, 0.0, *[np.nan] * 5])
 
 
+def test_days_lost_at_random_do_not_raise_the_rate() -> None:
+    """Which horizons are kept depends on how many of their days are known, not on what was seen in them."""
+    chance = np.random.default_rng(6)
+    days = (chance.random((40_000, 1)) < 0.02).astype(float)
+    lost = np.where(chance.random(days.shape) < 0.3, np.nan, days)
+    kept, whole = any_ahead(lost, 5), any_ahead(days, 5)
+    assert np.nanmean(whole) == pytest.approx(1 - 0.98**5, abs=0.006)
+    assert np.nanmean(kept) < np.nanmean(whole)
+    ahead = np.isfinite(np.lib.stride_tricks.sliding_window_view(lost[1:, 0], 5))
+    assert np.array_equal(np.isfinite(kept[: len(ahead), 0]), ahead.sum(axis=1) >= 4)
+    known = ahead.sum(axis=1)[ahead.sum(axis=1) >= 4]
+    assert np.nanmean(kept) == pytest.approx(np.mean(1 - 0.98**known), abs=0.006)
+
+
 def test_the_regression_is_statsmodels() -> None:
     chance = np.random.default_rng(2)
     x, offset = chance.standard_normal((900, 3)), 0.3 * chance.standard_normal(900)
