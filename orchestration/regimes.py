@@ -39,9 +39,10 @@ def regime_rows(
     if not wanted:
         return pd.DataFrame(), pd.DataFrame()
     window = settings.train_window_days
-    begin = monthly_fit(min(wanted)) - timedelta(days=window - 1)
-    panel = _panel(connection, begin, max(wanted))
     fits, made = _stored(connection, {monthly_fit(day) for day in wanted}), []
+    begins = [fit.model.first_day.astype(date) for fit in fits.values() if fit.model is not None]
+    begins.append(monthly_fit(min(wanted)) - timedelta(days=window - 1))
+    panel = _panel(connection, min(begins), max(wanted))  # a fit may have had a longer window
     filters: dict[tuple[str, date], _Filter] = {}
     rows = []
     for day, coins in wanted.items():

@@ -38,7 +38,8 @@ def judge(
 ) -> list[dict[str, Any]]:
     """Rows of every pending day and model, without source and run."""
     policy = policy or SpuriousPolicy()
-    evidence = _Evidence(connection, max(day for day, _, _ in pending), policy)
+    days = [day for day, _, _ in pending]
+    evidence = _Evidence(connection, min(days), max(days), policy)
     rows: list[dict[str, Any]] = []
     from ml.attention.tokens.layout import CONTEXT_FIELDS  # torch: only where there is work
 
@@ -61,9 +62,13 @@ class _Evidence:
     """What the days of one run have in common, read once."""
 
     def __init__(
-        self, connection: duckdb.DuckDBPyConnection, last: date, policy: SpuriousPolicy
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        first: date,
+        last: date,
+        policy: SpuriousPolicy,
     ) -> None:
-        self.connection, self.last, self.policy = connection, last, policy
+        self.connection, self.first, self.last, self.policy = connection, first, last, policy
 
     @cached_property
     def panel(self) -> Panel:
@@ -88,10 +93,10 @@ class _Evidence:
 
     @cached_property
     def outcomes(self) -> pd.DataFrame:
-        """asset, as_of, horizon, realized_variance, known_on of every outcome as first known."""
+        """asset, as_of, horizon, realized_variance, known_on of every outcome as first known, back to what the first day looks at."""
         realized = self.connection.execute(
             "SELECT * FROM features.realized WHERE known_on <= ? AND day >= ?",
-            [self.last, self.last - timedelta(days=self.policy.evidence_days + 400)],
+            [self.last, self.first - timedelta(days=self.policy.evidence_days + 400)],
         ).df()
         return first_known_outcomes(realized, HORIZONS)
 

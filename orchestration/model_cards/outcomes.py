@@ -193,7 +193,10 @@ def tail_risk(facts: Facts) -> Section:
         facts.some(
             """
             SELECT horizon, light, count(*) AS backtests FROM evaluation.traffic_lights
-            WHERE model = $model AND as_of = (SELECT max(as_of) FROM evaluation.traffic_lights WHERE as_of <= $as_of)
+            WHERE model = $model AND as_of = (
+                SELECT coalesce(max(as_of) FILTER (asset <> 'ALL' AND NOT starts_with(asset, 'portfolio:')), max(as_of))
+                FROM evaluation.traffic_lights WHERE as_of <= $as_of
+            )
             GROUP BY horizon, light ORDER BY horizon, light
             """
         ),

@@ -117,7 +117,8 @@ TESTS = OutputTable(
 
 TRAFFIC_LIGHTS = OutputTable(
     "evaluation.traffic_lights",
-    "Backtests of VaR and ES by model, method, side, level, horizon and coin, shown as Basel's lights, as at the last day of a run.",
+    "Backtests of VaR and ES by model, method, side, level, horizon and coin, shown as Basel's lights, as at the last day of a run; "
+    "single coins only of Sundays and of the newest day, ALL and portfolios of every day.",
     ("as_of", "model", "method", "side", "level", "horizon", "asset"),
     {
         **SOURCE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -226,6 +227,23 @@ def test_a_backfill_equals_daily_runs_and_a_second_run_changes_nothing(
     run(finished, FIRST, LAST)
     with finished.read() as connection:
         assert connection.execute("SELECT * FROM meta.state ORDER BY ALL").fetchall() == before
+
+
+@pytest.mark.parametrize("window", [120, 900])
+def test_a_stored_fit_serves_on_when_the_training_window_changes(
+    finished: Warehouse, tmp_path: Path, window: int
+) -> None:
+    """The fit of the month keeps its own first day, so its days are what they were; rare days and tails too."""
+    shutil.copytree(finished.settings.home, tmp_path / "home")
+    changed = settings(tmp_path / "home").model_copy(update={"train_window_days": window})
+    warehouse = Warehouse(changed)
+    tables = ("forecasts.regimes", "forecasts.jumps", "forecasts.tails")
+    with warehouse.write() as connection:
+        for table in tables:
+            connection.execute(f"DELETE FROM {table} WHERE as_of = ?", [LAST])
+    run(warehouse, LAST, LAST)
+    for table in (*tables, "models.regime_parameters", "models.jump_parameters"):
+        assert repr(rows(warehouse, table)) == repr(rows(finished, table)), table
 
 
 def test_what_became_known_later_changes_nothing(finished: Warehouse, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from orchestration.assets.spurious import judge_pending, pending
 from orchestration.platform import Platform
 from orchestration.settings import Settings
+from orchestration.spurious import judge as judge_rows
 from orchestration.tables import OUTPUT_TABLES
 from orchestration.warehouse import Warehouse, replace_rows
 from tests.ml.attention.markets import planted_market
@@ -169,6 +170,19 @@ def test_judging_day_by_day_gives_the_rows_of_one_run(
     for back in range(20, -1, -1):
         judge(daily, LAST - timedelta(days=back))
     assert rows(daily) == rows(finished)
+
+
+def test_a_sunday_sees_its_outcomes_in_a_catch_up_of_years(planted: Path, tmp_path: Path) -> None:
+    """A run that judges a Sunday together with one 1,596 days on, when the policy looks 1,100 days back."""
+    warehouse = copy(planted, tmp_path)
+    early, late = (SUNDAYS[0], "attention", "v-1"), SUNDAYS[0] + timedelta(days=1596)
+    with warehouse.write() as connection:
+        connection.execute("INSERT INTO features.daily SELECT * REPLACE (? AS as_of) FROM features.daily WHERE as_of = ?", [late, LAST])  # fmt: skip
+    with warehouse.read() as connection:
+        alone = judge_rows(connection, [early])
+        together = judge_rows(connection, [early, (late, "attention", "v-1")])
+    assert {row["as_of"] for row in together} == {SUNDAYS[0], late}
+    assert repr([row for row in together if row["as_of"] == SUNDAYS[0]]) == repr(alone)
 
 
 def test_a_second_run_writes_nothing(finished: Warehouse) -> None:

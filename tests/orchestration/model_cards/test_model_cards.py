@@ -226,6 +226,21 @@ def test_audits_and_traffic_lights_are_shown_where_they_are(tables) -> None:
     assert [row[:3] for row in found] == [[str(h), "weak", "1"] for h in HORIZONS]
 
 
+def test_lights_are_those_of_the_newest_day_with_coins_and_null_figures_hinder_nothing(
+    tables,
+) -> None:
+    tables.execute("DELETE FROM evaluation.traffic_lights")
+    tables.execute("UPDATE forecasts.risk SET mixture_es_975 = NULL, mixture_var_975 = NULL, uncertainty_audit = NULL, binding = NULL")  # fmt: skip
+    add(tables, "evaluation.traffic_lights", [
+        {"as_of": AS_OF - timedelta(days=back), "model": "attention", "method": "fhs", "side": "long", "level": 0.95, "horizon": 1, "asset": asset, "light": light}
+        for back, asset, light in ((2, "BTC", "green"), (2, "ALL", "green"), (1, "ALL", "red"), (1, "portfolio:desk", "red"))
+    ])  # fmt: skip
+    title = "Traffic lights of the model (Basel zones)"
+    assert cells(card_text(tables, "attention"), title) == [["1", "green", "2"]]
+    tables.execute("DELETE FROM evaluation.traffic_lights WHERE as_of < ?", [AS_OF - timedelta(days=1)])  # fmt: skip
+    assert cells(card_text(tables, "attention"), title) == [["1", "red", "2"]]
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_every_model_of_the_registry_is_described(model: str) -> None:
     assert len(description(model)) > 15

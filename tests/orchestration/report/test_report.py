@@ -16,6 +16,7 @@ import pytest
 from orchestration.report import build_report
 from orchestration.report.build import _script_json
 from orchestration.report.formats import percent, points, signed
+from orchestration.tables import OUTPUT_TABLES
 from tests.orchestration.report.published_tables import AS_OF, ASSETS, HORIZONS, empty, published
 
 SECTIONS = (
@@ -341,6 +342,32 @@ def test_json_cannot_leave_its_script_element() -> None:
     text = str(_script_json({"a": "</script><!--\u2028&"}))
     assert not set("<>&\u2028") & set(text)
     assert json.loads(text) == {"a": "</script><!--\u2028&"}
+
+
+def test_risk_rows_of_an_older_version_are_shown_with_what_they_have() -> None:
+    """A home from before the second method, the parts of the uncertainty and the path of the leverage: their columns are null."""
+    connection = published()
+    old = {"var_95", "var_975", "var_99", "es_95", "es_975", "es_99", "uncertainty", "advised_leverage", "reason"}  # fmt: skip
+    columns = {row[0] for row in connection.execute("DESCRIBE forecasts.risk").fetchall()}
+    keys = {"source", *OUTPUT_TABLES["forecasts.risk"].key}
+    new = sorted(name for name in columns - keys - old if not name.startswith("short_"))
+    assert {"mixture_var_99", "uncertainty_audit", "binding", "previous_as_of"} <= set(new)
+    connection.execute(f"UPDATE forecasts.risk SET {', '.join(f'{name} = NULL' for name in new)}")
+    rows = _Page(build_report(connection, AS_OF)).rows["risk"]
+    for asset, var, advised in connection.execute(
+        "SELECT asset, var_99, advised_leverage FROM forecasts.risk WHERE model = 'harx_cal' AND as_of = ?",
+        [AS_OF],
+    ).fetchall():
+        (found,) = [
+            row
+            for row in rows
+            if row[0] == asset and len(row) == 12 and row[3] == f"{percent(var)} | –"
+        ]
+        assert found[8] == "– | –"
+        assert found[9] == f"{advised:.2f}× | –"
+        assert found[10] == "–"
+    parts = [row for row in rows if row[0] in ASSETS and row[2:7] == ["–"] * 5]
+    assert len(parts) == len(ASSETS) * len(HORIZONS)
 
 
 def test_quarantined_rows_are_counted_by_reason() -> None:
