@@ -30,6 +30,7 @@ from ml.risk.portfolio import (
 )
 from ml.risk.tails import MIN_OBSERVATIONS
 from orchestration.correlations import HISTORY_DAYS, OK
+from orchestration.tables import OUTPUT_TABLES
 
 Floats = NDArray[np.float64]
 KEY = ("portfolio", "as_of", "horizon", "model", "model_version")
@@ -55,8 +56,8 @@ def portfolio_rows(
 ) -> PortfolioRows:
     """Rows of first .. last by every model (or ``models``) that forecast the day, in its newest version.
 
-    A day, model and horizon without figures has a row whose status says why. ``stored``: leave out what forecasts.portfolio_risk holds for
-    the same weights already.
+    A day, model and horizon without figures has a row whose status says why. ``stored``: leave out what forecasts.portfolio_risk holds with
+    figures for the same weights already; a day that lacks some at a horizon is made again, and left out if it comes out the same.
     """
     served = _served(connection, first - timedelta(days=HISTORY_DAYS), last, models)
     wanted = served[served["as_of"] >= pd.Timestamp(first)]
@@ -102,7 +103,8 @@ def portfolio_rows(
                     }
                     for asset, weight in portfolio.weights.items()
                 ]  # fmt: skip
-    return PortfolioRows(pd.DataFrame(risk), pd.DataFrame(components))
+    rows = PortfolioRows(pd.DataFrame(risk), pd.DataFrame(components))
+    return _changed(connection, rows) if stored else rows
 
 
 def refused_rows(
@@ -135,17 +137,26 @@ def refused_rows(
         for day, model, version in zip(wanted["as_of"], wanted["model"], wanted["model_version"], strict=True)
         for horizon in HORIZONS
     ]  # fmt: skip
-    return PortfolioRows(pd.DataFrame(rows), pd.DataFrame())
+    refused = PortfolioRows(pd.DataFrame(rows), pd.DataFrame())
+    return _changed(connection, refused) if stored else refused
 
 
 def problem_of(connection: duckdb.DuckDBPyConnection, path: Path, day: date, model: str) -> str:
-    """Why the portfolio has no figures of a model on a day; '' where it has them, or where nothing is forecast."""
-    row = connection.execute(
-        "SELECT status FROM forecasts.portfolio_risk WHERE portfolio = ? AND as_of = ? AND model = ? AND volatility IS NULL "
-        "ORDER BY created_at DESC, horizon LIMIT 1",
-        [portfolio_name(path), day, model],
-    ).fetchone()
-    return "" if row is None else str(row[0])
+    """Why the portfolio has no figures of the newest version of a model on a day; '' where it has them, or where nothing is forecast.
+
+    Where ``model`` forecast nothing on the day, the other models that did are asked, by name.
+    """
+    served = _served(connection, day, day, None)
+    own = served[served["model"] == model]
+    for name, version in (own if len(own) else served)[["model", "model_version"]].to_numpy():
+        row = connection.execute(
+            "SELECT status FROM forecasts.portfolio_risk WHERE portfolio = ? AND as_of = ? AND model = ? AND model_version = ? "
+            "AND volatility IS NULL ORDER BY horizon LIMIT 1",
+            [portfolio_name(path), day, name, version],
+        ).fetchone()
+        if row is not None:
+            return str(row[0])
+    return ""
 
 
 @dataclass(frozen=True)
@@ -241,6 +252,7 @@ class _Book:
         assert variance is not None  # noqa: S101 - raised above
         before = slice(max(0, row - HISTORY_DAYS), row)
         scale = np.sqrt(horizon * portfolio_variance(weights, variance[before], self.correlation[horizon][before]))  # fmt: skip
+        scale = np.where(scale > 0, scale, np.nan)  # weights so small that the variance underflows
         past = linear_returns(weights, returns[horizon][before]) / scale
         return portfolio_risk(
             self.portfolio, variance[row], self.quantiles[cell][row], matrix, horizon, past
@@ -267,10 +279,12 @@ def _served(
 def _not_stored(
     connection: duckdb.DuckDBPyConnection, name: str, digest: str, wanted: pd.DataFrame
 ) -> pd.DataFrame:
+    """Days and versions of ``wanted`` whose stored rows are of other weights or lack figures at some horizon."""
     held = set(
         connection.execute(
-            "SELECT as_of, model, model_version FROM forecasts.portfolio_risk WHERE portfolio = ? AND weights_hash = ?",
-            [name, digest],
+            "SELECT as_of, model, model_version FROM forecasts.portfolio_risk WHERE portfolio = ? AND weights_hash = ? "
+            "GROUP BY ALL HAVING count(*) = ? AND bool_and(status = ?)",
+            [name, digest, len(HORIZONS), OK],
         ).fetchall()
     )
     new = [
@@ -278,6 +292,39 @@ def _not_stored(
         for day, model, version in zip(wanted["as_of"], wanted["model"], wanted["model_version"], strict=True)
     ]  # fmt: skip
     return wanted[np.array(new, dtype=bool)]
+
+
+def _changed(connection: duckdb.DuckDBPyConnection, rows: PortfolioRows) -> PortfolioRows:
+    """Less the days and versions whose every row stands in forecasts.portfolio_risk as it is, so that a second run writes nothing."""
+    if rows.risk.empty:
+        return rows
+    day = ["portfolio", "as_of", "model", "model_version"]
+    names = ", ".join(f'"{name}"' for name in rows.risk.columns)
+    connection.register("made_again", rows.risk)
+    same = connection.execute(
+        # NaN is NULL in the warehouse, see replace_rows
+        f"WITH made AS (SELECT {', '.join(_as_stored(name) for name in rows.risk.columns)} FROM made_again), "
+        f"other AS (FROM made EXCEPT SELECT {names} FROM forecasts.portfolio_risk) "
+        f"SELECT DISTINCT {', '.join(day)} FROM made ANTI JOIN other USING ({', '.join(day)})"
+    ).df()
+    connection.unregister("made_again")
+    if same.empty:
+        return rows
+
+    def kept(frame: pd.DataFrame) -> pd.DataFrame:
+        if frame.empty:
+            return frame
+        held = pd.MultiIndex.from_frame(same.assign(as_of=pd.to_datetime(same["as_of"])))
+        own = pd.MultiIndex.from_frame(frame[day].assign(as_of=pd.to_datetime(frame["as_of"])))
+        return frame[~own.isin(held)].reset_index(drop=True)
+
+    return PortfolioRows(kept(rows.risk), kept(rows.components))
+
+
+def _as_stored(name: str) -> str:
+    kind = OUTPUT_TABLES["forecasts.portfolio_risk"].columns[name][0]
+    value = f'"{name}"::{kind}'
+    return f'CASE WHEN isnan({value}) THEN NULL ELSE {value} END AS "{name}"' if kind == "DOUBLE" else f'{value} AS "{name}"'  # fmt: skip
 
 
 def _coins(connection: duckdb.DuckDBPyConnection, as_of: date) -> set[str]:

@@ -19,8 +19,19 @@ from ml.risk.portfolio import PORTFOLIO_COLUMNS
 from orchestration.champion import champion_on
 from orchestration.correlations import OK
 from orchestration.portfolio import portfolio_rows
+from orchestration.warehouse import WarehouseError
 
 ALL_COINS = "ALL"
+READ_TABLES = (
+    "features.daily",
+    "features.realized",
+    "forecasts.correlations",
+    "forecasts.refusals",
+    "forecasts.volatility",
+    "models.decisions",
+    "models.registry",
+)
+"""Of the published copy."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +51,11 @@ def show_portfolio(
 ) -> PortfolioView:
     """The risk of a file of weights on a stored day: per horizon a row ALL, then each coin's part of it.
 
-    Raises ``PortfolioError`` for a file that cannot be used or a day without figures, ``LookupError`` for a day or model without forecasts.
+    Raises ``PortfolioError`` for a file that cannot be used or a day without figures, ``LookupError`` for a day or model without
+    forecasts, ``WarehouseError`` for a copy that is older than a table that is read.
     """
     portfolio = read_portfolio(path)
+    _require_tables(connection, day)
     name = model or champion_on(connection, day).model
     found = portfolio_rows(connection, portfolio, day, day, models=(name,))
     if found.risk.empty:
@@ -77,6 +90,18 @@ def show_portfolio(
         short_rows=[[_shown(names[place], row[place]) for place in places] for row in rows],
         notes=[f"diversification ratio at {', '.join(map(str, HORIZONS))} days: {ratios}", *notes],
     )  # fmt: skip
+
+
+def _require_tables(connection: duckdb.DuckDBPyConnection, day: date) -> None:
+    found = connection.execute(
+        "SELECT schema_name || '.' || table_name FROM duckdb_tables() WHERE database_name = current_database()"
+    ).fetchall()
+    lacking = [table for table in READ_TABLES if (table,) not in found]
+    if lacking:
+        raise WarehouseError(
+            f"the published copy has no {', '.join(lacking)}: it was made by an older volcast; `volcast run --as-of {day}` makes and "
+            "publishes what is missing"
+        )
 
 
 def _shown(name: str, value: Any) -> str:

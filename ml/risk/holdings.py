@@ -143,7 +143,7 @@ def _json_entries(path: Path, text: str) -> list[tuple[str, str, Any]]:
         raise PortfolioError(f"{path}: not JSON: {_quoted(str(error))}") from None
     if not isinstance(pairs, _Pairs):
         raise PortfolioError(
-            f'{path}: {type(pairs).__name__} {_quoted(str(pairs))}: expected an object such as {{"BTC": 0.6}}'
+            f'{path}: {type(pairs).__name__} {_quoted(_shown(pairs))}: expected an object such as {{"BTC": 0.6}}'
         )
     return [("", asset, value) for asset, value in pairs]
 
@@ -154,14 +154,17 @@ class _Pairs(list[tuple[str, Any]]):
 
 def _weight(where: str, asset: str, value: Any) -> float:
     if not asset:
-        raise PortfolioError(f"{where}: weight {_quoted(str(value))} without a coin: expected both")
+        raise PortfolioError(
+            f"{where}: weight {_quoted(_shown(value))} without a coin: expected both"
+        )
     expected = "expected a fraction of the capital such as 0.6 or -0.2"
-    label = f"{where}: weight {_quoted(str(value))} of {_quoted(asset)}"
+    label = f"{where}: weight {_quoted(_shown(value))} of {_quoted(asset)}"
     if isinstance(value, str):
         if not _NUMBER.fullmatch(value):
             raise PortfolioError(f"{label}: {expected}")
     elif isinstance(value, bool) or not isinstance(value, int | float):
-        raise PortfolioError(f"{label} is {type(value).__name__}: {expected}")
+        kind = "an object" if isinstance(value, _Pairs) else type(value).__name__
+        raise PortfolioError(f"{label} is {kind}: {expected}")
     try:
         weight = float(value)
     except OverflowError:
@@ -173,6 +176,21 @@ def _weight(where: str, asset: str, value: Any) -> float:
             f"{label}: expected at most {LARGEST_WEIGHT:g} times the capital (60 % is 0.6)"
         )
     return weight + 0.0  # -0.0 and 0.0 are one position
+
+
+def _shown(value: Any) -> str:
+    """A value of JSON as text, objects and lists within it as {…} and […]."""
+    if isinstance(value, _Pairs):
+        return "{" + ", ".join(f'"{name}": {_inner(entry)}' for name, entry in value) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_inner, value)) + "]"
+    return str(value)
+
+
+def _inner(value: Any) -> str:
+    if isinstance(value, _Pairs):
+        return "{…}"
+    return "[…]" if isinstance(value, list) else repr(value)
 
 
 def _quoted(text: str) -> str:

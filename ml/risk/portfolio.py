@@ -47,6 +47,8 @@ MEASURES: tuple[str, ...] = tuple(
 )
 PORTFOLIO_COLUMNS: tuple[str, ...] = (*MEASURES, *(PREFIX + name for name in MEASURES))
 """var_95 .. es_99 by filtered historical simulation, then mixture_var_95 .. mixture_es_99."""
+LEAST_VARIANCE = 1e-30
+"""Daily; a volatility of 1e-15 of the capital, a cent on ten thousand billions, is no position, and its square soon underflows to 0."""
 _ROUNDING = 1e-12
 
 
@@ -78,12 +80,18 @@ def portfolio_risk(
 
     variance (n,): mean daily; volatility_quantiles (n, 11): annualised q01 .. q99; correlation (n, n); past (t,): standardised
     portfolio returns, NaN = not known. Raises ValueError for inputs that cannot be and `NotPositiveDefinite` for the
-    covariance; `PortfolioError` where the loss does not rise as y falls, which takes hedges many times the net position.
+    covariance; `PortfolioError` for a variance below `LEAST_VARIANCE` or not finite, and where the loss does not rise as y falls,
+    which takes hedges many times the net position.
     """
     names, weights = list(portfolio.weights), np.array(list(portfolio.weights.values()))
     matrix = covariance(variance, correlation, names)
     toward = (matrix * weights).sum(axis=1)  # (n,) covariance of each coin with the portfolio
     total = float((weights * toward).sum())
+    if not LEAST_VARIANCE <= total < np.inf:
+        raise PortfolioError(
+            f"{portfolio.name}: daily variance {total:g}: expected a finite number of at least {LEAST_VARIANCE:g}; its weights are too "
+            f"small or cancel out, the largest is {np.abs(weights).max():g} of the capital"
+        )
     loss = _Loss(weights, toward / total, np.diagonal(matrix), total, horizon)
     known = past[np.isfinite(past)]
     measures = dict.fromkeys(PORTFOLIO_COLUMNS, float("nan"))

@@ -89,7 +89,8 @@ def correlations(
         dg.AssetCheckSpec(
             "usable",
             asset=RISK_KEY,
-            description="The file of weights can be used, and every model and horizon has figures; the message names what is wrong.",
+            description="The file of weights can be used, and the champion (where it forecast nothing, every model that did) has figures at every horizon; "
+            "the message names what is wrong.",
         )
     ],
     backfill_policy=dg.BackfillPolicy.single_run(),
@@ -107,11 +108,12 @@ def portfolio(
                 book = read_portfolio(path)
                 rows = portfolio_rows(connection, book, first, last, stored=True)
             except PortfolioError as error:
+                problem = str(error)
                 rows = refused_rows(connection, path, str(error), first, last, stored=True)
         _write(platform, rows, context.run.run_id)
         with warehouse.read() as connection:
             champion = champion_on(connection, last).model
-            problem = problem_of(connection, path, last, champion)
+            problem = problem or problem_of(connection, path, last, champion)
     if problem:
         context.log.error(f"portfolio: {problem}")
     with warehouse.read() as connection:

@@ -50,6 +50,9 @@ TABLES_BY_MODEL = (
     "forecasts.explanations",
     "forecasts.attention_audits",
     "forecasts.token_attributions",
+    "forecasts.tails",
+    "forecasts.portfolio_risk",
+    "forecasts.portfolio_components",
     "evaluation.scores",
 )
 """What a day's rows of one model are deleted from when another version is to forecast the day."""

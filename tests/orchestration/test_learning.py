@@ -14,7 +14,7 @@ from rich.console import Console
 
 from orchestration import runs
 from orchestration.assets.learning import judge_pending, learning
-from orchestration.assets.training import fits_due, void_superseded
+from orchestration.assets.training import TABLES_BY_MODEL, fits_due, void_superseded
 from orchestration.champion import champion_on, note_champion_setting
 from orchestration.decisions import open_retrains, pending_days
 from orchestration.learning import learn
@@ -415,6 +415,17 @@ def test_forecasts_after_a_retrain_are_made_anew_and_those_before_it_stay(
         assert set(DAYS) - kept == set(gone), table
     assert len(rows(warehouse, left.format("forecasts.volatility", "ewma"))) == len(DAYS)
     assert len(rows(warehouse, left.format("forecasts.risk", "ewma"))) == len(DAYS) - len(gone)
+
+
+def test_every_table_of_a_models_days_is_emptied_behind_a_retrain():
+    of_a_day = {
+        name
+        for name, table in OUTPUT_TABLES.items()
+        if {"as_of", "model", "model_version"} <= set(table.columns)
+        # what was found on a Sunday up to the retrain stays; `volcast evaluate` fills walk_forward_*
+        and not name.startswith(("models.", "evaluation.walk_forward"))
+    }
+    assert of_a_day == {*TABLES_BY_MODEL, "forecasts.risk"}
 
 
 def test_a_backfill_runs_again_behind_each_retrain(

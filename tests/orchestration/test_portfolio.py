@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -19,11 +20,11 @@ from orchestration.correlations import (
     last_sunday_before,
 )
 from orchestration.platform import Platform
-from orchestration.portfolio import portfolio_rows
+from orchestration.portfolio import portfolio_rows, problem_of
 from orchestration.portfolio_view import show_portfolio
 from orchestration.settings import Settings
 from orchestration.tables import OUTPUT_TABLES
-from orchestration.warehouse import Warehouse, replace_rows, set_json_state
+from orchestration.warehouse import Warehouse, WarehouseError, replace_rows, set_json_state
 
 LAST = date(2024, 3, 20)
 DAYS = 400
@@ -260,6 +261,117 @@ def test_a_mended_file_replaces_the_reason_with_figures(finished: Settings, tmp_
     assert run(changed).success
     assert rows_of(finished, query) == [(3, 3)]
     assert rows_of(finished, "SELECT count(*) FROM forecasts.portfolio_components WHERE portfolio = 'mended'") == [(3,)]  # fmt: skip
+
+
+@pytest.fixture
+def own(finished: Settings, tmp_path: Path) -> Settings:
+    """A copy of the finished home, to be changed."""
+    shutil.copytree(finished.home, tmp_path / "home")
+    return Settings(home=tmp_path / "home", portfolio=tmp_path / "home" / "desk.csv")
+
+
+def change(settings: Settings, *statements: str) -> None:
+    with Warehouse(settings).write() as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def test_the_check_reads_the_newest_version_alone(own: Settings) -> None:
+    path = own.home / "bad.csv"
+    changed = own.model_copy(update={"portfolio": path})
+    assert run(changed).success
+    path.write_text("asset,weight\nBTC,1\n")
+    change(
+        own,
+        "INSERT INTO models.registry (model, model_version, created_at) VALUES ('harx_cal', 'v2', TIMESTAMPTZ '2024-03-20 12:00:00Z')",
+        "UPDATE models.registry SET created_at = TIMESTAMPTZ '2024-03-01 12:00:00Z' WHERE model_version = 'v1'",
+        "INSERT INTO forecasts.volatility SELECT * REPLACE ('v2' AS model_version) FROM forecasts.volatility",
+    )
+    result = run(changed)
+    (check,) = result.get_asset_check_evaluations()
+    assert check.passed, check.description
+    versions = "SELECT model_version, count(volatility) FROM forecasts.portfolio_risk WHERE portfolio = 'bad' GROUP BY 1 ORDER BY 1"
+    assert rows_of(own, versions) == [("v1", 0), ("v2", 3)]
+
+
+def test_a_day_that_lacked_history_gets_its_figures_once_there_is_some(own: Settings) -> None:
+    path = own.home / "young.csv"
+    path.write_text("asset,weight\nBTC,0.5\nETH,0.5\n")
+    young = own.model_copy(update={"portfolio": path})
+    older = f"as_of < DATE '{LAST - timedelta(days=20)}'"
+    change(
+        own,
+        f"CREATE TABLE forecasts.older AS FROM forecasts.volatility WHERE {older}",
+        f"DELETE FROM forecasts.volatility WHERE {older}",
+    )
+    query = "SELECT horizon, past_forecasts, status, created_at, run_id FROM forecasts.portfolio_risk WHERE portfolio = 'young' ORDER BY 1"
+    assert run(young).success
+    before = rows_of(own, query)
+    assert [row[1] for row in before] == [20, 16, 0]
+    assert all("needs 60 past forecasts" in row[2] for row in before)
+    revision = rows_of(own, "SELECT value FROM meta.state WHERE key = 'revision'")
+    assert run(young).success
+    assert rows_of(own, query) == before  # nothing is new: not even created_at
+    assert rows_of(own, "SELECT value FROM meta.state WHERE key = 'revision'") == revision
+    change(own, "INSERT INTO forecasts.volatility FROM forecasts.older")
+    assert run(young).success
+    after = rows_of(own, query)
+    assert [row[1:3] for row in after] == [(89, "ok"), (85, "ok"), (68, "ok")]
+    parts = "SELECT count(*), count(component_es_99) FROM forecasts.portfolio_components WHERE portfolio = 'young'"
+    assert rows_of(own, parts) == [(6, 6)]
+    assert run(young).success
+    assert rows_of(own, query) == after
+
+
+@pytest.mark.parametrize("content", [None, "asset,weight\nBTC,0.5\nSOL,0.5\n"])
+def test_trouble_is_told_where_the_champion_forecast_nothing(
+    own: Settings, content: str | None
+) -> None:
+    path = own.home / "book.csv"
+    if content is not None:
+        path.write_text(content)
+    start = {"pin": "log_har", "start": "log_har", "models": ["log_har"]}
+    with Warehouse(own).write() as connection:
+        set_json_state(connection, "champion", start)
+    refused = LAST - timedelta(days=2)  # SOL is
+    result = run(own.model_copy(update={"portfolio": path}), refused)
+    (check,) = result.get_asset_check_evaluations()
+    assert not check.passed
+    told = "book.csv: not there" if content is None else "book: SOL has no forecast of harx_cal"
+    assert told in str(check.description)
+    with Warehouse(own).read() as connection:
+        assert told in problem_of(connection, path, refused, "log_har")
+        assert problem_of(connection, path, date(2020, 1, 1), "log_har") == ""
+
+
+def test_a_broken_file_fails_on_a_day_that_nothing_was_forecast(own: Settings) -> None:
+    result = run(own.model_copy(update={"portfolio": own.home / "book.csv"}), LAST + timedelta(days=1))  # fmt: skip
+    (check,) = result.get_asset_check_evaluations()
+    assert not check.passed
+    assert "book.csv: not there" in str(check.description)
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_weights_too_small_for_a_variance_are_refused(own: Settings) -> None:
+    path = own.home / "dust.csv"
+    path.write_text("asset,weight\nBTC,1e-300\nETH,-1e-300\n")
+    with (
+        Warehouse(own).read() as connection,
+        pytest.raises(PortfolioError, match="dust: daily variance 0: expected a finite number"),
+    ):
+        show_portfolio(connection, path, LAST)
+    (check,) = run(own.model_copy(update={"portfolio": path})).get_asset_check_evaluations()
+    assert not check.passed
+    assert "dust: daily variance 0" in str(check.description)
+
+
+def test_a_copy_older_than_correlations_is_told_so(own: Settings) -> None:
+    change(own, "DROP TABLE forecasts.correlations")
+    with (
+        Warehouse(own).read() as connection,
+        pytest.raises(WarehouseError, match=f"has no forecasts.correlations: .* `volcast run --as-of {LAST}` makes"),
+    ):  # fmt: skip
+        show_portfolio(connection, own.home / "desk.csv", LAST)
 
 
 def test_without_a_portfolio_nothing_is_stored_and_nothing_fails(

@@ -14,6 +14,7 @@ from scipy.stats import norm
 from ml import artifacts
 from ml.forecasts import QUANTILE_COLUMNS, QUANTILE_LEVELS
 from ml.model import ModelState
+from ml.risk.holdings import Portfolio
 from ml.risk.leverage import LeveragePolicy
 from ml.risk.tails import fit_tail
 from orchestration.assets.learning import judge_pending
@@ -22,9 +23,11 @@ from orchestration.decisions import open_retrains
 from orchestration.doubts import audit_doubts, drift_kinds
 from orchestration.leverage_backtest import backtest_rows, sundays_due
 from orchestration.platform import Platform
+from orchestration.portfolio import portfolio_rows
 from orchestration.risk import leverage_policy, risk_rows, with_leverage
 from orchestration.settings import Settings, SettingsError
 from orchestration.tables import OUTPUT_TABLES
+from orchestration.tails import tail_rows
 from orchestration.versions import read_retrains, served_days
 from orchestration.warehouse import Warehouse, replace_rows
 
@@ -44,7 +47,17 @@ SPREAD = {
 }
 DAYS = pd.date_range(FIRST - timedelta(days=400), LAST + timedelta(days=30))
 NOW = datetime(2023, 6, 1, tzinfo=UTC)
-COMPARED = ("forecasts.risk", "evaluation.leverage_backtest", "models.drift", "models.decisions")
+COMPARED = (
+    "forecasts.risk",
+    "evaluation.leverage_backtest",
+    "models.drift",
+    "models.decisions",
+    "models.tail_parameters",
+    "forecasts.tails",
+    "forecasts.portfolio_risk",
+    "forecasts.portfolio_components",
+)
+BOOK = Portfolio("desk", {"BTC": 0.6, "ETH": -0.2})
 
 
 def span(first: date, last: date) -> list[date]:
@@ -91,6 +104,10 @@ class World:
                 "scale": "daily", "modality": name, "share": 0.5} for day in {*span(GRID - timedelta(days=120), LAST)} if day.weekday() == 6
                 for back in range(60) for name in ("price", "funding")])  # fmt: skip
             store(connection, "models.attention_profiles", profile)
+            pairs = [("BTC", "BTC", 1.0), ("BTC", "ETH", 0.5), ("ETH", "ETH", 1.0)]
+            correlations = [{"asset": a, "other_asset": b, "as_of": day, "horizon": horizon, "correlation": value, "status": "ok"}
+                for day in span(FIRST, LAST) for horizon in (1, 5, 22) for a, b, value in pairs]  # fmt: skip
+            store(connection, "forecasts.correlations", pd.DataFrame(correlations))
             from orchestration.champion import note_champion_setting
 
             note_champion_setting(connection, self.settings)
@@ -119,6 +136,9 @@ class World:
                 store(connection, "models.registry", self._versions(fits))
                 void_superseded(connection, due, first, last)
         self._forecast(first, last)
+        self.tails_and_portfolio(
+            first, last
+        )  # may come before the decisions or after: both hang on forecasts alone
         judge_pending(Platform(self.settings), last, "run")
         self.risk(first, last)
 
@@ -146,6 +166,21 @@ class World:
         with self.warehouse.write() as connection:
             for part in parts:
                 replace_rows(connection, "evaluation.leverage_backtest", part, on=["as_of"])
+
+    def tails_and_portfolio(self, first: date, last: date) -> None:
+        with self.warehouse.read() as connection:
+            blocks = served_days(connection, self.settings, first, last, without="forecasts.tails")
+            parameters, tails = tail_rows(connection, self.settings, blocks)
+            begin = max(first, BREAK)  # the days before are history alone, to save time
+            book = portfolio_rows(connection, BOOK, begin, last, stored=True)
+        with self.warehouse.write() as connection:
+            for table, rows in (
+                ("models.tail_parameters", parameters),
+                ("forecasts.tails", tails),
+                ("forecasts.portfolio_risk", book.risk),
+                ("forecasts.portfolio_components", book.components),
+            ):
+                store(connection, table, rows)
 
     def _forecast(self, first: date, last: date) -> None:
         with self.warehouse.read() as connection:
@@ -195,6 +230,8 @@ class World:
 
 def store(connection, table: str, rows: pd.DataFrame) -> None:
     """Write rows that name a few columns only; the others are null."""
+    if rows.empty:
+        return
     spec = OUTPUT_TABLES[table]
     full = rows.assign(source="simulated", created_at=NOW, run_id="r").reindex(columns=list(spec.columns))  # fmt: skip
     for name, (kind, _) in spec.columns.items():

@@ -167,3 +167,22 @@ def test_variances_and_returns_by_hand() -> None:
     assert simple_returns(w, r)[0] == pytest.approx(0.05 + 0.05)
     assert linear_returns(w, r)[0] == pytest.approx(0.5 * np.log(1.1) - 0.25 * np.log(0.8))
     assert np.isnan(simple_returns(w, r)[1])
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("weight", [1e-300, 1e-160, 1e-16])
+def test_a_variance_that_is_no_position_is_refused_by_name(weight: float) -> None:
+    variance, matrix = np.array([0.001, 0.002]), np.array([[1.0, 0.5], [0.5, 1.0]])
+    with pytest.raises(PortfolioError, match=r"desk: daily variance .*: expected a finite number"):
+        portfolio_risk(book(BTC=weight, ETH=-weight), variance, quantiles(variance), matrix, 1, PAST)  # fmt: skip
+
+
+@pytest.mark.filterwarnings("error")
+def test_figures_of_a_small_position_are_those_of_a_large_one_scaled() -> None:
+    variance, matrix = np.array([0.001, 0.002]), np.array([[1.0, 0.5], [0.5, 1.0]])
+    small, large = (
+        portfolio_risk(book(BTC=w, ETH=w), variance, quantiles(variance), matrix, 5, PAST)
+        for w in (1e-13, 0.5)
+    )
+    for name, value in large.measures.items():
+        assert small.measures[name] == pytest.approx(2e-13 * value, rel=1e-9), name
