@@ -1,9 +1,9 @@
 """Stored advice and what followed -> rows of evaluation.leverage_backtest, as at Sundays.
 
-In: forecasts.risk, features.realized as known on the Sunday. Out: for each model and horizon, what following its advice for up to a year would have
-given, per coin and in equal parts, beside a constant and an EWMA leverage on the same days. An advice of as_of D is held from the close of D, half
-an hour before its decision time, to the close of D+1. Never: a price that was not known on the Sunday, or an advice of the Sunday itself, which has
-not been held for a day.
+In: forecasts.risk, features.realized and features.hourly as known on the Sunday. Out: for each model and horizon, what following its advice for up to a
+year would have given, per coin and in equal parts, beside a constant and an EWMA leverage on the same days. An advice of as_of D is decided at D+1 00:30,
+traded at D+1 01:00, the close of the first hour that ends after that, and held to D+2 01:00. Never: a price from before the decision, a price that was not
+known on the Sunday, or advice of the Sunday and the day before it, which has not been held for a day. A coin without a price at a trade keeps its leverage.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from ml.risk.leverage_backtest import (
     DEFAULT_COST,
     LEAST_FIT_DAYS,
     LeveragePath,
+    carried,
     constant_leverage,
     equal_weights,
     ewma_leverage,
@@ -60,11 +61,20 @@ def sundays_due(connection: duckdb.DuckDBPyConnection, last: date) -> list[date]
     sunday = days[0] + timedelta(days=(6 - days[0].weekday()) % 7)
     found = []
     while sunday <= last:
-        window = [day for day in days if sunday - timedelta(days=WINDOW_DAYS) <= day < sunday]
+        window = [day for day in days if _first_advice(sunday) <= day <= _last_advice(sunday)]
         if sunday not in made and len(window) >= LEAST_DAYS:
             found.append(sunday)
         sunday += timedelta(days=7)
     return found
+
+
+def _last_advice(sunday: date) -> date:
+    """The newest advice that was held for a day by the Sunday's decision time: it is traded on the Saturday at 01:00."""
+    return sunday - timedelta(days=2)
+
+
+def _first_advice(sunday: date) -> date:
+    return _last_advice(sunday) - timedelta(days=WINDOW_DAYS - 1)
 
 
 def backtest_rows(
@@ -141,7 +151,8 @@ class _Market:
     held_days: NDArray[
         np.datetime64
     ]  # (T,) as_of days of the window whose advice has been held, the first row F of the history
-    returns: Floats  # (T, N) from the close of each to the next
+    returns: Floats  # (T, N) from the trade of each to that of the next
+    priced: NDArray[np.bool_]  # (T, N) there is a price at the trade
     variance: (
         Floats  # (F + T + 1, N) of the history, as known on the day itself; NaN = not known then
     )
@@ -171,7 +182,10 @@ def _strategies(advice: pd.DataFrame, market: _Market, settings: Settings) -> di
         "ewma": market.smoothed[market.first_row : -1],
     }
     common = np.logical_and.reduce([np.isfinite(leverage) for leverage in found.values()])
-    return {name: np.where(common, leverage, np.nan) for name, leverage in found.items()}
+    return {
+        name: carried(np.where(common, leverage, np.nan), market.priced, LONGEST_GAP_DAYS)
+        for name, leverage in found.items()
+    }
 
 
 def _advice(connection: duckdb.DuckDBPyConnection, sunday: date) -> pd.DataFrame:
@@ -180,13 +194,13 @@ def _advice(connection: duckdb.DuckDBPyConnection, sunday: date) -> pd.DataFrame
         """
         SELECT r.source, r.model, r.horizon, r.asset, r.as_of, r.advised_leverage
         FROM forecasts.risk r LEFT JOIN models.registry m USING (model, model_version)
-        WHERE r.as_of >= ? AND r.as_of < ? AND r.advised_leverage IS NOT NULL
+        WHERE r.as_of BETWEEN ? AND ? AND r.advised_leverage IS NOT NULL
         QUALIFY row_number() OVER (
             PARTITION BY r.asset, r.as_of, r.horizon, r.model ORDER BY m.created_at DESC NULLS LAST, r.model_version
         ) = 1
         ORDER BY r.model, r.horizon, r.as_of, r.asset
         """,
-        [sunday - timedelta(days=WINDOW_DAYS), sunday],
+        [_first_advice(sunday), _last_advice(sunday)],
     ).df()
     return rows.assign(as_of=pd.to_datetime(rows["as_of"]))
 
@@ -194,29 +208,49 @@ def _advice(connection: duckdb.DuckDBPyConnection, sunday: date) -> pd.DataFrame
 def _market(
     connection: duckdb.DuckDBPyConnection, settings: Settings, first: date, sunday: date
 ) -> _Market | None:
-    start = first - timedelta(days=HISTORY_DAYS)
+    start, last = first - timedelta(days=HISTORY_DAYS), sunday - timedelta(days=1)
     realized = connection.execute(
         """
         SELECT asset, day, arg_max(close, known_on) FILTER (close > 0) AS close,
             any_value(realized_variance) FILTER (complete AND known_on <= day AND realized_variance > 0) AS variance
         FROM features.realized WHERE day BETWEEN ? AND ? AND known_on <= ? GROUP BY asset, day ORDER BY day, asset
         """,
-        [start, sunday, sunday],
+        [start, last, sunday],
     ).df()
     if realized.empty:
         return None
     days = np.arange(
-        np.datetime64(realized["day"].min(), "D"), np.datetime64(sunday) + 1, dtype="datetime64[D]"
+        np.datetime64(realized["day"].min(), "D"), np.datetime64(sunday), dtype="datetime64[D]"
     )
     wide = realized.assign(day=pd.to_datetime(realized["day"])).pivot(index="day", columns="asset")
     wide = wide.reindex(pd.DatetimeIndex(days))
     close = wide["close"]
     variance = wide["variance"][close.columns].to_numpy(np.float64)
     begin = int(np.searchsorted(days, np.datetime64(first)))
+    after = _first_hours(connection, first, sunday).reindex(index=close.index[begin:], columns=close.columns)  # fmt: skip
+    prices = close.to_numpy(np.float64)[begin:] * np.exp(after.to_numpy(np.float64))
     return _Market(
         assets=tuple(str(name) for name in close.columns),
         held_days=days[begin:-1],
-        returns=returns_of(close.to_numpy(np.float64))[begin:],
+        returns=returns_of(prices),
+        priced=np.isfinite(prices[:-1]),
         variance=variance,
         smoothed=ewma_leverage(variance, settings.target_volatility, settings.max_leverage),
     )
+
+
+def _first_hours(connection: duckdb.DuckDBPyConnection, first: date, sunday: date) -> pd.DataFrame:
+    """Log returns from the close of day D to D+1 01:00, D down from ``first`` on, coins across; NaN where one of the hours around midnight is missing.
+
+    Without the last hour of D the first of D+1 starts at its own open, and what lies between the close and that would be lost.
+    """
+    rows = connection.execute(
+        """
+        SELECT h.asset, h.ts::DATE - 1 AS day, h.log_return
+        FROM features.hourly h JOIN features.hourly b ON b.asset = h.asset AND b.ts = h.ts - INTERVAL 1 HOUR
+        WHERE h.ts::DATE BETWEEN ? AND ? AND hour(h.ts) = 0 AND h.known_on <= ? AND b.known_on <= h.known_on
+        ORDER BY h.ts, h.asset
+        """,
+        [first + timedelta(days=1), sunday, sunday],
+    ).df()
+    return rows.assign(day=pd.to_datetime(rows["day"])).pivot(index="day", columns="asset", values="log_return")  # fmt: skip

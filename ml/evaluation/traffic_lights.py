@@ -18,6 +18,7 @@ more joint. Tests that need an order of periods have no p-value there.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -46,6 +47,8 @@ COLUMNS: tuple[str, ...] = (
 )  # fmt: skip
 KEYS: tuple[str, ...] = ("model", "asset", "as_of", "horizon")
 _ENOUGH = 1e-9
+ROUNDING = 1e-9
+"""Of the VaR, by which an ES may be below it."""
 
 
 def light(breaches: float, periods: float, level: float) -> str:
@@ -91,7 +94,7 @@ def traffic_lights(outcomes: pd.DataFrame, portfolio: pd.DataFrame | None = None
 
     outcomes: model, asset, as_of, horizon, horizon_return (log) and the VaR and ES columns of forecasts.risk; a missing figure is left out.
     portfolio: the same with `simple_return` of the portfolio in place of horizon_return, asset 'portfolio:<name>' and no short side.
-    Of each model every h-th day counts, from its first on. Raises ValueError on a repeated key.
+    Of each model every h-th day counts, from its first on. Raises ValueError on a repeated key, or an ES below its VaR by more than rounding.
     """
     found: list[dict[str, Any]] = []
     for frame, sides in ((outcomes, SIDES), (portfolio, {PORTFOLIO: ""})):
@@ -102,6 +105,7 @@ def traffic_lights(outcomes: pd.DataFrame, portfolio: pd.DataFrame | None = None
             raise ValueError(
                 f"two outcomes for {tuple(frame.loc[repeated, list(KEYS)].iloc[0])}: expected one"
             )
+        _require_shortfall_beyond_var(frame, sides)
         for key, group in frame.sort_values(["as_of", "asset"]).groupby(["model", "horizon"]):
             horizon = int(str(key[1]))
             thinned = group[non_overlapping(group["as_of"], horizon)]
@@ -109,6 +113,20 @@ def traffic_lights(outcomes: pd.DataFrame, portfolio: pd.DataFrame | None = None
                 found.append({"model": str(key[0]), "horizon": horizon, **row})
     rows = pd.DataFrame(found, columns=list(COLUMNS))
     return rows.sort_values(["model", "method", "side", "level", "horizon", "asset"], ignore_index=True)  # fmt: skip
+
+
+def _require_shortfall_beyond_var(frame: pd.DataFrame, sides: dict[str, str]) -> None:
+    """Raise ValueError that names the row: an ES that was lifted to its VaR would be tested as another forecast than was made."""
+    for prefix, mark, suffix in itertools.product(METHODS.values(), sides.values(), LEVELS):
+        names = [f"{prefix}{mark}{measure}_{suffix}" for measure in ("var", "es")]
+        risk, shortfall = (frame[name].to_numpy(np.float64) for name in names)
+        wrong = np.flatnonzero(risk - shortfall > ROUNDING * np.abs(risk))
+        if len(wrong):
+            row = frame.iloc[int(wrong[0])]
+            raise ValueError(
+                f"{names[1]} {row[names[1]]} below {names[0]} {row[names[0]]} of {', '.join(str(row[key]) for key in KEYS)}: "
+                "expected a shortfall of at least the VaR"
+            )
 
 
 def _cells(group: pd.DataFrame, sides: dict[str, str]) -> Iterator[dict[str, Any]]:
@@ -150,7 +168,7 @@ def _one_coin(earned: Floats, risk: Floats, shortfall: Floats, level: float) -> 
     }
     usable = risk > 0  # a past without losses at this level has no shortfall to test
     if usable.any():
-        es = acerbi_szekely(earned[usable], risk[usable], np.maximum(shortfall, risk)[usable], level)  # fmt: skip
+        es = acerbi_szekely(earned[usable], risk[usable], shortfall[usable], level)  # fmt: skip
         tests |= {"acerbi_szekely_z": es.statistic, "acerbi_szekely_p": es.p_value}
     return _judged(hits, level, 1.0, tests)
 

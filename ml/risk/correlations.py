@@ -34,27 +34,45 @@ def choose_coins(
 ) -> CoinChoice:
     """Of `candidates` (columns of returns (T, 24, N)), those that share `FEWEST_HOURS` on `fewest` of the last `last` days.
 
-    While too few days are shared, the coin with the fewest hours goes, of equal ones the last: a young coin or one with an
-    outage costs the others nothing. `day` names the last row in the reasons.
+    First go the coins that could not be kept alone: a price that stood still on too many days, or too few hours. While the others
+    still share too few days, the one goes without which most days are usable; of equal ones, in this order, the one that stands still
+    on most days in the hours shared, lacks most hours on unusable days, comes last. A coin with a fault of its own costs the others
+    nothing. `day` names the last row in the reasons.
     """
-    kept, refused = list(candidates), {}
     recent = returns[-last:]
-    hours = np.isfinite(recent).sum(axis=(0, 1))
-    while kept and int(usable_days(recent[:, :, kept]).sum()) < fewest:
-        worst = min(reversed(kept), key=lambda column: int(hours[column]))
-        kept.remove(worst)
-        days = f"{last} days" if last > 1 else "day"
+    hours = np.isfinite(recent).sum(axis=1)  # (T, N)
+    enough = hours >= FEWEST_HOURS
+    moved = _moved(recent)
+    span = f"the {last} days to {day}" if last > 1 else f"the day to {day}"
+    days = f" on at least {fewest} of them" if last > 1 else ""
+    kept: list[int] = []
+    refused: dict[int, str] = {}
+    for column in candidates:
+        if int((enough & moved)[:, column].sum()) >= fewest:
+            kept.append(column)
+            continue
+        reasons = []
+        if int(enough[:, column].sum()) < fewest:
+            known = f"{int(hours[:, column].sum())} of {HOURS * last} hours known in {span}"
+            reasons.append(f"{known}: expected {FEWEST_HOURS} hours{days}")
+        if still := int((enough & ~moved)[:, column].sum()):
+            stood = f"its price did not move on {still} of {span}" if last > 1 else f"its price did not move in {span}"  # fmt: skip
+            reasons.append(f"{stood}: expected a move{days}")
+        refused[column] = "; ".join(reasons)
+    while kept and (shared := int(usable_days(recent[:, :, kept]).sum())) < fewest:
+        worst, without = _costliest(recent, kept)
         refused[worst] = (
-            f"{int(hours[worst])} of {HOURS * last} hours known in the {days} to {day}: expected {FEWEST_HOURS} hours shared with "
-            f"the other coins on at least {fewest} of them"
+            f"{int(hours[:, worst].sum())} of {HOURS * last} hours known in {span}: with it the {len(kept)} coins share {FEWEST_HOURS} hours "
+            f"and a move of each on {shared} of {last} days, without it on {without}: expected at least {fewest}"
         )
+        kept.remove(worst)
     return CoinChoice(tuple(kept), refused)
 
 
 def usable_days(returns: Floats) -> NDArray[np.bool_]:
     """(T, 24, N) -> (T,) days on which all coins share 20 hours, and every coin moved in them."""
     shared = _shared_hours(returns)
-    moved = (np.where(shared[:, :, None], returns, 0.0) != 0.0).any(axis=1).all(axis=1)
+    moved = _moved(np.where(shared[:, :, None], returns, np.nan)).all(axis=1)
     return np.asarray((shared.sum(axis=1) >= FEWEST_HOURS) & moved)
 
 
@@ -100,3 +118,25 @@ def mean_over_days(daily: Floats, length: int, fewest: int) -> Floats:
 def _shared_hours(returns: Floats) -> NDArray[np.bool_]:
     """(T, 24, N) -> (T, 24) hours that every coin has."""
     return np.asarray(np.isfinite(returns).all(axis=2), dtype=bool)
+
+
+def _moved(returns: Floats) -> NDArray[np.bool_]:
+    """(T, 24, N) -> (T, N) days on which a known return of the coin is not 0."""
+    return np.asarray((np.nan_to_num(returns) != 0.0).any(axis=1))
+
+
+def _costliest(recent: Floats, kept: Sequence[int]) -> tuple[int, int]:
+    """The column that spoils most days of (T, 24, N) for the other columns `kept`, and the usable days without it."""
+    own = recent[:, :, list(kept)]
+    spoilt = ~usable_days(own)  # (T,)
+    shared = np.where(_shared_hours(own)[:, :, None], own, np.nan)
+    still = (~_moved(shared) & spoilt[:, None]).sum(axis=0)
+    lacking = (~np.isfinite(own) & spoilt[:, None, None]).sum(axis=(0, 1))
+    without = [
+        int(usable_days(np.delete(own, place, axis=2)).sum()) if len(kept) > 1 else 0
+        for place in range(len(kept))
+    ]
+    worst = max(
+        range(len(kept)), key=lambda p: (without[p], int(still[p]), int(lacking[p]), kept[p])
+    )
+    return kept[worst], without[worst]

@@ -47,6 +47,8 @@ LEAST_UNCONDITIONAL = 0.05
 """w_u at least: what keeps R away from singular days."""
 SINGULAR = 1e-8
 """An eigenvalue of a correlation matrix up to this is 0 in the precision of hourly prices: two coins move as one."""
+UNIT_TOLERANCE = 1e-9
+"""Rounding of a diagonal of 1."""
 
 
 class NotPositiveDefinite(ValueError):
@@ -142,14 +144,23 @@ def forecast_correlations(fit: CorrelationFit, returns: Floats, day: str) -> Cor
 def covariance(variance: ArrayLike, correlation: Floats, names: Sequence[str]) -> Floats:
     """D R D: (n,) mean daily variances and (n, n) correlations -> (n, n) mean daily covariances.
 
-    Raises ValueError for a variance that is not positive, `NotPositiveDefinite` for a matrix that is none.
+    Raises ValueError for a variance that is not positive or a correlation of a coin with itself that is not 1, `NotPositiveDefinite` for
+    a matrix that is none.
     """
     variances = np.asarray(variance, dtype=np.float64)
     for name, value in zip(names, variances, strict=True):
         if not (np.isfinite(value) and value > 0):
             raise ValueError(f"variance {value} of {name}: expected a positive number")
+    correlations = np.asarray(correlation, dtype=np.float64)
+    if correlations.shape != (len(names), len(names)):
+        raise NotPositiveDefinite(
+            f"correlation of shape {correlations.shape}: expected {(len(names), len(names))}, a row for each coin"
+        )
+    for name, value in zip(names, np.diagonal(correlations).tolist(), strict=True):
+        if not abs(value - 1.0) <= UNIT_TOLERANCE:
+            raise ValueError(f"correlation of {name} with itself is {value}: expected 1")
     deviation = np.sqrt(variances)
-    matrix = np.asarray(correlation, dtype=np.float64) * deviation[:, None] * deviation[None, :]
+    matrix = correlations * deviation[:, None] * deviation[None, :]
     require_positive_definite(matrix, names)
     return matrix
 

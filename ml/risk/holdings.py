@@ -12,8 +12,9 @@ import hashlib
 import io
 import json
 import math
+import numbers
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ LARGEST_WEIGHT = 20.0
 HEADER = ["asset", "weight"]
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 _LONGEST_QUOTE = 40
+_EXPECTED = "expected a fraction of the capital such as 0.6 or -0.2"
 
 
 class PortfolioError(ValueError):
@@ -33,10 +35,27 @@ class PortfolioError(ValueError):
 
 @dataclass(frozen=True)
 class Portfolio:
-    """Weights by coin, in the order of the tickers."""
+    """Weights by coin, fractions of the capital; from a file in the order of the tickers.
+
+    Raises `PortfolioError` that names the entry for a weight that is no finite number or above 20 capitals, and where there is no
+    position at all.
+    """
 
     name: str
     weights: dict[str, float]
+
+    def __post_init__(self) -> None:
+        for asset, weight in self.weights.items():
+            if not isinstance(asset, str):
+                raise PortfolioError(
+                    f"{self.name}: coin {_quoted(str(asset))} is {type(asset).__name__}: expected a ticker such as BTC"
+                )
+            if isinstance(weight, str):
+                raise PortfolioError(
+                    f"{self.name}: weight {_quoted(weight)} of {_quoted(asset)} is str: {_EXPECTED}"
+                )
+            _weight(self.name, asset, weight)
+        _require_position(self.name, self.weights)
 
     @property
     def weights_hash(self) -> str:
@@ -76,10 +95,7 @@ def read_portfolio(path: Path) -> Portfolio:
                 f"{path}{where}: coin {_quoted(asset)} is there twice: expected each once"
             )
         weights[asset] = _weight(f"{path}{where}", asset, value)
-    if not weights:
-        raise PortfolioError(f"{path}: no weights: expected at least one coin")
-    if not any(weights.values()):
-        raise PortfolioError(f"{path}: every weight is 0: expected at least one position")
+    _require_position(str(path), weights)
     return Portfolio(portfolio_name(path), dict(sorted(weights.items())))
 
 
@@ -152,25 +168,31 @@ class _Pairs(list[tuple[str, Any]]):
     """An object's entries as they stand, repeated names included."""
 
 
+def _require_position(where: str, weights: Mapping[str, float]) -> None:
+    if not weights:
+        raise PortfolioError(f"{where}: no weights: expected at least one coin")
+    if not any(weights.values()):
+        raise PortfolioError(f"{where}: every weight is 0: expected at least one position")
+
+
 def _weight(where: str, asset: str, value: Any) -> float:
     if not asset:
         raise PortfolioError(
             f"{where}: weight {_quoted(_shown(value))} without a coin: expected both"
         )
-    expected = "expected a fraction of the capital such as 0.6 or -0.2"
     label = f"{where}: weight {_quoted(_shown(value))} of {_quoted(asset)}"
     if isinstance(value, str):
         if not _NUMBER.fullmatch(value):
-            raise PortfolioError(f"{label}: {expected}")
-    elif isinstance(value, bool) or not isinstance(value, int | float):
+            raise PortfolioError(f"{label}: {_EXPECTED}")
+    elif isinstance(value, bool) or not isinstance(value, numbers.Real):
         kind = "an object" if isinstance(value, _Pairs) else type(value).__name__
-        raise PortfolioError(f"{label} is {kind}: {expected}")
+        raise PortfolioError(f"{label} is {kind}: {_EXPECTED}")
     try:
         weight = float(value)
     except OverflowError:
         weight = math.inf
     if not math.isfinite(weight):
-        raise PortfolioError(f"{label}: {expected}")
+        raise PortfolioError(f"{label}: {_EXPECTED}")
     if abs(weight) > LARGEST_WEIGHT:
         raise PortfolioError(
             f"{label}: expected at most {LARGEST_WEIGHT:g} times the capital (60 % is 0.6)"

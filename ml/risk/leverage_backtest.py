@@ -155,6 +155,21 @@ def held(leverage: ArrayLike, longest: int) -> Floats:
     return np.where((last >= 0) & (row - last <= longest), kept, np.nan)
 
 
+def carried(leverage: ArrayLike, priced: ArrayLike, longest: int) -> Floats:
+    """(T, N) leverage, (T, N) bool whether the coin has a price at the trade -> (T, N): where it has none, nothing is traded.
+
+    The leverage, or that there is none, stays as at the last price for up to `longest` days; then, and before the first price, it is NaN.
+    Without this a trade would be made at the last price seen, and its return would begin before it. Raises ValueError on unequal shapes.
+    """
+    values, known = np.asarray(leverage, dtype=np.float64), np.asarray(priced, dtype=bool)
+    if values.shape != known.shape:
+        raise ValueError(f"leverage of shape {values.shape}, prices of {known.shape}: expected one")
+    row = np.arange(len(values))[:, None]
+    last = np.maximum.accumulate(np.where(known, row, -1), axis=0)
+    kept = np.take_along_axis(values, np.maximum(last, 0), axis=0)
+    return np.where((last >= 0) & (row - last <= longest), kept, np.nan)
+
+
 def returns_of(prices: ArrayLike) -> Floats:
     """(T + 1, N) prices at the trades, NaN = not seen -> (T, N) simple returns: a price not seen is the last one seen.
 

@@ -1,6 +1,6 @@
 """What following the advised leverage would have given, as a Dagster asset.
 
-In: advice and realised prices. Out: ``evaluation.leverage_backtest``, a block of rows each Sunday. A Sunday that has its rows is not run again.
+In: advice, realised prices and the hours around midnight. Out: ``evaluation.leverage_backtest``, a block of rows each Sunday. A Sunday that has its rows is not run again.
 """
 
 import dagster as dg
@@ -17,7 +17,9 @@ TABLE = "evaluation.leverage_backtest"
 
 @dg.asset(
     **output_options(
-        TABLE, "evaluation", deps=[key_of("forecasts.risk"), key_of("features.realized")]
+        TABLE,
+        "evaluation",
+        deps=[key_of("forecasts.risk"), key_of("features.realized"), key_of("features.hourly")],
     )
 )
 def leverage_backtest(

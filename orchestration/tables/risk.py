@@ -77,7 +77,10 @@ LEVERAGE_BACKTEST = OutputTable(
     ("as_of", "model", "horizon", "strategy", "asset"),
     {
         **SOURCE,
-        "as_of": ("DATE", "Sunday: prices known by its decision time"),
+        "as_of": (
+            "DATE",
+            "Sunday: prices known by its decision time, so advice up to the Friday before it",
+        ),
         "model": ("VARCHAR", "model whose advice it is, and on whose days the others are run"),
         "horizon": ("INTEGER", "days h of the advice; it is followed day by day at every horizon"),
         "strategy": (
@@ -85,8 +88,11 @@ LEVERAGE_BACKTEST = OutputTable(
             "advised; constant (fitted on the days before the first); ewma (target over EWMA volatility)",
         ),
         "asset": ("VARCHAR", "coin by its ticker, or PORTFOLIO: equal parts of all, every day"),
-        "first_as_of": ("DATE", "day of the first advice that is followed"),
-        "days": ("INTEGER", "days held"),
+        "first_as_of": (
+            "DATE",
+            "day D of the first advice that is followed; it is traded at D+1 01:00 UTC, the first hourly close after its decision",
+        ),
+        "days": ("INTEGER", "days held, each from 01:00 UTC to 01:00 UTC"),
         "target_volatility": ("DOUBLE", "annualised volatility aimed at"),
         "realised_volatility": (
             "DOUBLE",

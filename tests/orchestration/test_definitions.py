@@ -71,7 +71,7 @@ def test_risk_waits_for_drift_and_audits_and_decisions_do_not_wait_for_risk(repo
         return {key.to_user_string() for key in found}
 
     assert {"models/drift", "forecasts/explanations"} <= upstream("forecasts", "risk")
-    assert "forecasts/risk" in upstream("evaluation", "leverage_backtest")
+    assert {"forecasts/risk", "features/hourly"} <= upstream("evaluation", "leverage_backtest")
     assert not {"forecasts/risk", "evaluation/scores"} & upstream("models", "decisions")
 
 

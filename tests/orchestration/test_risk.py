@@ -6,6 +6,7 @@ import shutil
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pandas as pd
 import pytest
@@ -80,7 +81,7 @@ class World:
 
     def _plant(self) -> None:
         chance = np.random.default_rng(8)
-        realized, daily = [], []
+        realized, daily, hourly = [], [], []
         for coin in COINS:
             log_variance = np.log(4e-4) + 0.4 * chance.standard_normal(len(DAYS))
             variance = np.exp(log_variance)
@@ -90,14 +91,14 @@ class World:
                 "close": 100 * np.exp(np.cumsum(moves))}))  # fmt: skip
             daily.append(pd.DataFrame({"source": "simulated", "asset": coin, "as_of": DAYS.date, "rv_d": variance,
                 "price_age_days": np.where(np.arange(len(DAYS)) % 17 == 0, 1.0, 0.0)}))  # fmt: skip
+            for hour in (0, 23):
+                hourly.append(pd.DataFrame({"source": "simulated", "asset": coin, "ts": DAYS + pd.Timedelta(hours=hour), "known_on": DAYS.date,
+                    "log_return": 0.005 * chance.standard_normal(len(DAYS))}))  # fmt: skip
         with self.warehouse.write() as connection:
-            for name, frame in (("realized", pd.concat(realized)), ("daily", pd.concat(daily))):
+            for name, frame in (("realized", pd.concat(realized)), ("daily", pd.concat(daily)), ("hourly", pd.concat(hourly))):  # fmt: skip
                 connection.register("frame", frame)
                 connection.execute(f"CREATE TABLE features.{name} AS SELECT * FROM frame")
                 connection.unregister("frame")
-            connection.execute(
-                "CREATE TABLE features.hourly (source VARCHAR, asset VARCHAR, ts TIMESTAMP, known_on DATE)"
-            )
             trained = {(m, self.settings.trained_as_of(m, day)) for m in MODELS for day in span(FIRST, LAST)}  # fmt: skip
             store(connection, "models.registry", self._versions(sorted(trained)))
             profile = pd.DataFrame([{"model": "attention", "model_version": f"v-{day}", "as_of": day - timedelta(days=back),
@@ -287,6 +288,7 @@ def test_what_comes_later_changes_no_row_before(
     other.poison_after = cut
     with other.warehouse.write() as connection:
         connection.execute("UPDATE features.realized SET realized_variance = 9 * realized_variance, close = 3 * close WHERE day > ?", [cut])  # fmt: skip
+        connection.execute("UPDATE features.hourly SET log_return = 1 + log_return WHERE known_on > ?", [cut])  # fmt: skip
     other.backfill(DAILY_FROM, LAST)
     before, after = f"as_of <= DATE '{cut}'", f"as_of > DATE '{cut}'"
     for table in COMPARED[:2]:
@@ -474,10 +476,76 @@ def test_the_backtest_is_of_each_sunday_and_compares_like_with_like(finished: Wo
         "AND strategy = 'advised'"
     )
     ((mean,),) = finished.rows(
-        f"SELECT avg(advised_leverage) FROM forecasts.risk WHERE as_of < DATE '{last}' AND model = 'ewma' AND horizon = 1 AND asset = 'BTC'"
+        f"SELECT avg(advised_leverage) FROM forecasts.risk WHERE as_of < DATE '{last}' - 1 AND model = 'ewma' AND horizon = 1 AND asset = 'BTC'"
     )
-    assert days == (last - FIRST).days
+    assert days == (last - FIRST).days - 1  # advice of Saturday is traded on Sunday at 01:00
     assert held == pytest.approx(mean)
+
+
+def backtest_on(world: World, sunday: date, *changes: tuple[str, list]) -> pd.DataFrame:
+    """The rows of one Sunday for ewma at one day, after `changes` to the warehouse; by strategy and coin."""
+    with duckdb.connect(str(world.settings.warehouse_path)) as connection:
+        connection.execute("BEGIN")
+        for query, values in changes:
+            connection.execute(query, values)
+        rows = backtest_rows(connection, world.settings, sunday)
+        connection.execute("ROLLBACK")
+    own = rows[(rows["model"] == "ewma") & (rows["horizon"] == 1)]
+    return own.set_index(["strategy", "asset"]).sort_index()
+
+
+SUNDAY = max(day for day in span(FIRST, LAST) if day.weekday() == 6)
+CRASH_ON = SUNDAY - timedelta(days=10)
+FALL = "UPDATE features.realized SET close = 0.5 * close WHERE asset = 'BTC' AND day >= ?"
+HOUR = "UPDATE features.hourly SET log_return = log_return + ? WHERE asset = 'BTC' AND ts = ?"
+
+
+@pytest.fixture
+def planned(tmp_path: Path, finished: World) -> World:
+    """A copy whose advice for BTC is 1 up to the day before CRASH_ON and 0 from there on."""
+    world = finished.copy(tmp_path)
+    with world.warehouse.write() as connection:
+        connection.execute("UPDATE forecasts.risk SET advised_leverage = CASE WHEN as_of < ? THEN 1 ELSE 0 END WHERE asset = 'BTC'", [CRASH_ON])  # fmt: skip
+    return world
+
+
+def test_advice_earns_nothing_before_the_first_hourly_close_after_its_decision(
+    planned: World,
+) -> None:
+    """The price halves in the hour of the decision: who was advised to leave at 00:30 leaves at 01:00 and has lost half."""
+    midnight = CRASH_ON + timedelta(days=1)
+    before = backtest_on(planned, SUNDAY).loc[("advised", "BTC"), "worst_drawdown"]
+    halved = (FALL, [midnight])
+    in_the_hour = backtest_on(planned, SUNDAY, halved, (HOUR, [np.log(0.5), midnight]))
+    assert in_the_hour.loc[("advised", "BTC"), "worst_drawdown"] > 0.45 > before
+    an_hour_later = backtest_on(planned, SUNDAY, halved)
+    assert an_hour_later.loc[("advised", "BTC"), "worst_drawdown"] == before
+
+
+def test_a_coin_without_the_hours_is_not_traded_until_they_are_there(planned: World) -> None:
+    """Nobody can leave on the day of the advice, so the fall that comes before the next price is lost too."""
+    midnight = CRASH_ON + timedelta(days=1)
+    halved = (FALL, [midnight])
+    for gone in (midnight, datetime.combine(CRASH_ON, datetime.min.time()) + timedelta(hours=23)):
+        hole = ("DELETE FROM features.hourly WHERE asset = 'BTC' AND ts = ?", [gone])
+        found = backtest_on(planned, SUNDAY, halved, hole)
+        assert found.loc[("advised", "BTC"), "worst_drawdown"] > 0.45
+        assert found.loc[("advised", "BTC"), "days"] == (SUNDAY - FIRST).days - 1
+        late = ("UPDATE features.hourly SET known_on = ? WHERE asset = 'BTC' AND ts = ?", [SUNDAY + timedelta(days=1), gone])  # fmt: skip
+        pd.testing.assert_frame_equal(backtest_on(planned, SUNDAY, halved, late), found)
+    none = ("DELETE FROM features.hourly WHERE asset = 'BTC'", [])
+    assert set(backtest_on(planned, SUNDAY, none).index.get_level_values("asset")) == {"ETH", "PORTFOLIO"}  # fmt: skip
+    with planned.warehouse.write() as connection:
+        connection.execute("DELETE FROM features.hourly")
+        assert backtest_rows(connection, planned.settings, SUNDAY).empty
+
+
+def test_a_sunday_reads_no_hour_that_it_did_not_know(planned: World) -> None:
+    known = backtest_on(planned, SUNDAY)
+    poison = ("UPDATE features.hourly SET log_return = 5 WHERE known_on > ? OR ts > ?", [SUNDAY, SUNDAY])  # fmt: skip
+    pd.testing.assert_frame_equal(backtest_on(planned, SUNDAY, poison), known)
+    last_trade = ("UPDATE features.hourly SET log_return = 0.3 WHERE ts = ?", [SUNDAY])
+    assert not backtest_on(planned, SUNDAY, last_trade).equals(known)
 
 
 def test_settings_of_the_path_are_checked() -> None:

@@ -92,6 +92,19 @@ def test_too_few_periods_are_not_judged_never_a_light(days: int, judged: list[fl
     assert silent["verdict"].str.startswith(f"not judged: {days} periods, expected at least").all()
 
 
+@pytest.mark.parametrize("column", ["es_975", "mixture_short_es_95"])
+def test_a_shortfall_below_its_var_is_an_error_that_names_the_row(column: str) -> None:
+    frame = outcomes(60, coins=2)
+    var = column.replace("es_", "var_")
+    frame[column] = frame[var] * (1 - 5e-10)  # rounding
+    assert len(traffic_lights(frame)) > 0
+    frame.loc[33, column] = 0.9 * frame.loc[33, var]
+    frame.loc[40, [var, column]] = np.nan  # a missing figure is left out
+    message = f"^{column} 0.0.* below {var} 0.0.* of harx_cal, C1, 2022-01-17 00:00:00, 1: expected"
+    with pytest.raises(ValueError, match=message):
+        traffic_lights(frame)
+
+
 def test_overlapping_horizons_count_once() -> None:
     rows = traffic_lights(outcomes(220, horizon=22))
     assert (rows["periods"] == 10).all()

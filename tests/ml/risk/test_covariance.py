@@ -140,13 +140,77 @@ def test_two_coins_that_are_one_are_refused_by_name_not_mended() -> None:
     assert "expected above 1e-08" in fit.refused[3]
 
 
-def test_coins_are_left_out_one_by_one_the_one_with_the_fewest_hours_first() -> None:
+def refused_on_a_day(returns: np.ndarray, coins: list[str]) -> dict[str, str]:
+    found = choose_coins(returns, range(len(coins)), 1, 1, "2024-01-07")
+    assert sorted([*found.kept, *found.refused]) == list(range(len(coins)))
+    return {coins[column]: reason for column, reason in found.refused.items()}
+
+
+@pytest.mark.parametrize("flat", [0, 2, 4])
+def test_a_price_that_stood_still_is_refused_alone_and_for_that(flat: int) -> None:
+    coins = ["BTC", "ETH", "SOL", "XRP", "ADA"]
+    returns = hours(1, 5)
+    returns[:, :, flat] = 0.0
+    returns[:, 7, (flat + 1) % 5] = np.nan  # an hour that another coin lacks costs nobody the day
+    refused = refused_on_a_day(returns, coins)
+    assert refused == {
+        coins[flat]: "its price did not move in the day to 2024-01-07: expected a move"
+    }
+
+
+def test_a_coin_goes_by_the_days_that_it_spoils_not_by_its_hours() -> None:
+    returns = hours(22, 4)
+    returns[0, :, 1] = returns[1, :, 1] = np.nan  # 48 hours, but 2 days
+    returns[5:9, :5, 3] = np.nan  # 20 hours on 4 days
+    choice = choose_coins(returns, range(4), 22, 18, "2024-01-07")
+    assert choice.kept == (0, 1, 2)
+    assert choice.refused[3] == (
+        "508 of 528 hours known in the 22 days to 2024-01-07: with it the 4 coins share 20 hours and a move of each on 16 of 22 days, "
+        "without it on 20: expected at least 18"
+    )
+    returns[10:13, :, 3] = 0.0
+    alone = choose_coins(returns, range(4), 22, 18, "2024-01-07")
+    assert alone.kept == (0, 1, 2)
+    assert alone.refused[3] == (
+        "its price did not move on 3 of the 22 days to 2024-01-07: expected a move on at least 18 of them"
+    )
+
+
+def test_of_coins_that_only_together_lack_the_hours_one_goes() -> None:
+    returns = hours(1, 4)
+    returns[0, :3, 1] = np.nan
+    returns[0, 3:5, 2] = np.nan
+    assert set(refused_on_a_day(returns, list("ABCD"))) == {"B"}
+    returns[0, 5:, 2] = 0.0  # C moved, but in no hour that all coins have
+    returns[0, :3, 2] = 0.02
+    assert set(refused_on_a_day(returns, list("ABCD"))) == {"C"}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 6), st.sampled_from([(1, 1), (5, 4), (22, 18)]))
+def test_what_is_kept_is_usable_and_a_coin_without_a_fault_is_never_refused(
+    seed: int, coins: int, window: tuple[int, int]
+) -> None:
+    length, fewest = window
+    generator = np.random.default_rng(seed)
+    returns = hours(length, coins + 1, seed)
+    for column in range(coins):  # the last coin has every hour
+        days = generator.random(length) < generator.choice([0.05, 0.3])
+        returns[days, : generator.integers(1, 24), column] = generator.choice([np.nan, 0.0])
+        returns[generator.random(length) < 0.05, :, column] = 0.0
+    choice = choose_coins(returns, range(coins + 1), length, fewest, "x")
+    assert coins in choice.kept
+    assert usable_days(returns[:, :, list(choice.kept)]).sum() >= fewest
+    assert set(choice.kept) | set(choice.refused) == set(range(coins + 1))
+
+
+def test_coins_that_could_not_be_kept_alone_are_all_refused() -> None:
     returns = hours(22, 3)
     returns[:, :8, 1] = np.nan
     returns[:10, :, 2] = np.nan
     choice = choose_coins(returns, range(3), 22, 18, "2024-01-07")
     assert choice.kept == (0,)
-    assert list(choice.refused) == [2, 1]
+    assert list(choice.refused) == [1, 2]
     still = returns[:, :, [0]].copy()
     still[3] = 0.0  # a price that stood still has no correlation
     assert not usable_days(still)[3]

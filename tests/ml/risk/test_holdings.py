@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from ml.risk.holdings import MOST_BYTES, PortfolioError, read_portfolio
+from ml.risk.holdings import MOST_BYTES, Portfolio, PortfolioError, read_portfolio
 
 
 def written(folder: Path, name: str, content: str | bytes) -> Path:
@@ -93,3 +94,28 @@ def test_an_unknown_coin_is_named(tmp_path: Path) -> None:
     book = read_portfolio(written(tmp_path, "a.json", '{"BTC": 1, "btc": 1}'))
     with pytest.raises(PortfolioError, match="coin 'btc' is unknown: expected one of BTC, ETH"):
         book.require_known({"ETH", "BTC"})
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({"BTC": 0.5, "ETH": float("nan")}, "desk: weight 'nan' of 'ETH': expected a fraction"),
+        ({"BTC": float("-inf")}, "desk: weight '-inf' of 'BTC'"),
+        ({"BTC": np.float64("nan")}, "desk: weight 'nan' of 'BTC'"),
+        ({"BTC": 21.0}, "weight '21.0' of 'BTC': expected at most 20 times"),
+        ({"BTC": "0.5"}, "weight '0.5' of 'BTC' is str"),
+        ({"BTC": True}, "weight 'True' of 'BTC' is bool"),
+        ({"BTC": None}, "weight 'None' of 'BTC' is NoneType"),
+        ({"": 0.5}, "weight '0.5' without a coin"),
+        ({7: 0.5}, "coin '7' is int: expected a ticker"),
+        ({"BTC": 0.0, "ETH": -0.0}, "desk: every weight is 0"),
+        ({}, "desk: no weights"),
+    ],
+)
+def test_a_portfolio_made_in_code_is_checked_as_a_file_is(weights: dict, message: str) -> None:
+    with pytest.raises(PortfolioError, match=message):
+        Portfolio("desk", weights)
+
+
+def test_numbers_of_any_kind_are_weights() -> None:
+    assert Portfolio("desk", {"BTC": 1, "ETH": np.float32(0.5), "SOL": np.int64(0)}).weights

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ml.risk.leverage_backtest import (
+    carried,
     constant_leverage,
     equal_weights,
     ewma_leverage,
@@ -155,3 +156,14 @@ def test_wrong_inputs_are_quoted() -> None:
         constant_leverage([1e-4, np.nan, 1e-4], 0.2, 3.0)
     with pytest.raises(ValueError, match=r"realised variance 0.0: expected a positive"):
         constant_leverage([0.0] * 60, 0.2, 3.0)
+
+
+def test_a_coin_without_a_price_keeps_its_leverage_and_is_dropped_when_it_stays_away() -> None:
+    leverage = np.array([[1.0], [2.0], [3.0], [np.nan], [5.0], [6.0], [7.0]])
+    priced = np.array([[0], [1], [0], [0], [0], [1], [1]], dtype=bool)
+    found = carried(leverage, priced, 2)
+    assert found[:, 0] == pytest.approx([np.nan, 2, 2, 2, np.nan, 6, 7], nan_ok=True)
+    ended = carried([[1.0], [np.nan], [3.0], [4.0]], [[True], [True], [False], [True]], 7)
+    assert ended[:, 0] == pytest.approx([1, np.nan, np.nan, 4], nan_ok=True)
+    with pytest.raises(ValueError, match=r"shape \(7, 1\), prices of \(1, 1\)"):
+        carried(leverage, [[True]], 7)

@@ -139,6 +139,11 @@ def test_what_cannot_be_is_an_error_that_names_the_coins() -> None:
     broken = np.array([[1.0, 1.2], [1.2, 1.0]])
     with pytest.raises(NotPositiveDefinite, match=r"eigenvalue .* along BTC and ETH"):
         portfolio_risk(book(BTC=1, ETH=1), variance, quantiles(variance), broken, 1, PAST)
+    doubled = np.array([[1.0, 0.5], [0.5, 2.0]])
+    with pytest.raises(ValueError, match=r"correlation of ETH with itself is 2\.0: expected 1"):
+        portfolio_risk(book(BTC=1, ETH=1), variance, quantiles(variance), doubled, 1, PAST)
+    with pytest.raises(ValueError, match=r"correlation of shape \(1, 1\): expected \(2, 2\)"):
+        portfolio_risk(book(BTC=1, ETH=1), variance, quantiles(variance), np.eye(1), 1, PAST)
     with pytest.raises(ValueError, match="variance nan of ETH"):
         portfolio_risk(
             book(BTC=1, ETH=1), np.array([0.001, np.nan]), quantiles(variance), np.eye(2), 1, PAST
