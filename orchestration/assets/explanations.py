@@ -58,26 +58,41 @@ def attention_weights(
         made = _fill(platform, "forecasts.attention_weights", first, last, weigh)
     with platform.warehouse.read() as connection:
         total = connection.execute("SELECT count(*) FROM forecasts.attention_weights").fetchone()
-        shares = connection.execute(
-            """
-            SELECT modality, sum(weight) / (
-                SELECT count(DISTINCT (asset, model_version, layer, head)) FROM forecasts.attention_weights WHERE as_of = $day
-            ) AS share
-            FROM forecasts.attention_weights WHERE as_of = $day GROUP BY modality ORDER BY share DESC
-            """,
-            {"day": last},
-        ).fetchall()
-    table = "\n".join(f"| {modality} | {share:.1%} |" for modality, share in shares)
+        shares = _shares(connection, last)
     return result(
         platform,
         int(total[0]) if total else 0,
         rows_made=made,
-        **{f"attention_share_{modality}": float(share) for modality, share in shares},
-        attention_by_modality=dg.MetadataValue.md(
-            f"| modality | attention of the forecast token |\n|---|---|\n{table}"
-        )
-        if shares
-        else None,
+        **{f"attention_share_{modality}": share for modality, share in shares.items()},
+    )
+
+
+def _shares(connection: duckdb.DuckDBPyConnection, day: date) -> dict[str, float]:
+    """Attention of the day by modality, mean over coins, layers and heads; the largest first."""
+    rows = connection.execute(
+        """
+        SELECT modality, sum(weight) / (
+            SELECT count(DISTINCT (asset, model_version, layer, head)) FROM forecasts.attention_weights WHERE as_of = $day
+        ) AS share
+        FROM forecasts.attention_weights WHERE as_of = $day GROUP BY modality ORDER BY share DESC
+        """,
+        {"day": day},
+    ).fetchall()
+    return {str(modality): float(share) for modality, share in rows}
+
+
+def audited_map(shares: dict[str, float], verdicts: dict[str, int]) -> str:
+    """Markdown of the day's attention by modality under what the audit says of it: a map is not shown without."""
+    counts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items()))
+    lines = [f"| {modality} | {share:.1%} |" for modality, share in shares.items()]
+    return "\n".join(
+        [
+            f"Audit of the day's forecasts: **{counts or 'none'}**. An invalid map is not an explanation.",
+            "",
+            "| modality | attention of the forecast token |",
+            "|---|---|",
+            *lines,
+        ]
     )
 
 
@@ -164,7 +179,11 @@ def checks_of(connection: duckdb.DuckDBPyConnection, model: str, model_version: 
                 ).items()
                 if key not in {"backfill_policy", "pool"}
             },
-            deps=[*FEATURE_DEPS, key_of("models.explanation_checks")],
+            deps=[
+                *FEATURE_DEPS,
+                key_of("models.explanation_checks"),
+                key_of("forecasts.attention_weights"),
+            ],
         )
         for table in EXPLANATION_TABLES
     ],
@@ -195,9 +214,14 @@ def explanations(
             "SELECT verdict, count(*) FROM forecasts.attention_audits WHERE as_of = ? GROUP BY verdict",
             [last],
         ).fetchall()
-    by_verdict = {f"forecasts_{verdict}": int(count) for verdict, count in verdicts}
+        shares = _shares(connection, last)
+    by_verdict = {str(verdict): int(count) for verdict, count in verdicts}
     for table, (count,) in zip(EXPLANATION_TABLES, counts, strict=True):
-        more = {"rows_made": made, **by_verdict} if table == "forecasts.attention_audits" else {}
+        more: dict[str, Any] = {}
+        if table == "forecasts.attention_audits":
+            more = {"rows_made": made, **{f"forecasts_{name}": n for name, n in by_verdict.items()}}
+            if shares:
+                more["attention_by_modality"] = dg.MetadataValue.md(audited_map(shares, by_verdict))
         yield result(platform, int(count), key_of(table), **more)
 
 

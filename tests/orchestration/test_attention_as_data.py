@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from orchestration.assets.explanations import audited_map
 from orchestration.platform import Platform
 from orchestration.retention import drop_old, kept_from
 from orchestration.settings import Settings, SettingsError
@@ -120,6 +121,15 @@ def test_rows_by_token_that_no_sunday_will_read_again_go_and_explanations_stay(t
         stayed = connection.execute("SELECT count(*) FROM forecasts.explanations").fetchone()
     assert [day for (day,) in days] == [old + timedelta(days=1), AS_OF]
     assert stayed == (len(explanations),)
+
+
+def test_the_map_of_the_day_is_shown_under_its_verdicts():
+    text = audited_map({"price": 0.6, "onchain": 0.4}, {"valid": 3, "invalid": 15})
+    assert text.startswith(
+        "Audit of the day's forecasts: **15 invalid, 3 valid**. An invalid map is not an explanation."
+    )
+    assert "| onchain | 40.0% |" in text
+    assert "**none**" in audited_map({"price": 1.0}, {})
 
 
 def test_everything_is_kept_by_default(tmp_path):
