@@ -80,7 +80,7 @@ def show_portfolio(
     source = connection.execute("SELECT max(source) FROM forecasts.volatility WHERE as_of = ?", [day]).fetchone()  # fmt: skip
     simulated = "SIMULATED MARKET: " if source and source[0] == "simulated" else ""
     first = found.risk.iloc[0]
-    notes = [f"{int(row['horizon'])} days: {row['status']}" for row in found.risk.to_dict("records") if row["status"] != OK]  # fmt: skip
+    notes = [f"horizon {int(row['horizon'])}: {row['status']}" for row in found.risk.to_dict("records") if row["status"] != OK]  # fmt: skip
     ratios = ", ".join(f"{ratio:.2f}" for ratio in found.risk["diversification_ratio"])
     return PortfolioView(
         title=f"{simulated}risk of {portfolio.name} by {name}, as of {day} (fractions of the capital; gross {first['gross_weight']:.2f})",

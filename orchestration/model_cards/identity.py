@@ -17,7 +17,7 @@ from orchestration.report.queries import Row
 PURPOSE = (
     "Forecasts of the realised variance of crypto assets 1, 5 and 22 days ahead, with quantiles, for risk limits, position sizing and "
     "the risk figures made from them. Not for pricing options, not for coins or horizons that the table does not name, "
-    "not intraday: a forecast is made once a day, at its decision time."
+    "not for decisions within a day: a forecast is made once a day, at its decision time (`volcast nowcast` updates it, unpublished and without this card's evidence)."
 )
 PROVIDER_MODALITIES = ("open_interest", "implied_volatility", "onchain", "stablecoin", "sentiment", "order_book")  # fmt: skip
 
