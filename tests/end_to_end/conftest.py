@@ -49,5 +49,6 @@ def archive_environment(
         "VOLCAST_ASSETS": "BTC,ETH,SOL",
         "VOLCAST_MODELS": models,
         "VOLCAST_ATTENTION_EPOCHS": "1",
+        "VOLCAST_EXPLANATION_CHECKS": "false",  # two more fits each; the finished home has them
         "VOLCAST_PORTFOLIO": str(PORTFOLIO),
     }

@@ -66,6 +66,13 @@ def platform(tmp_path: Path) -> Platform:
         store(connection, "forecasts.portfolio_components", parts)
         connection.register("frame", prices)
         connection.execute("CREATE TABLE features.realized AS SELECT * FROM frame")
+        connection.execute(
+            """
+            CREATE TABLE features.hourly AS
+            SELECT DISTINCT asset, day::TIMESTAMPTZ + to_hours(hour::INTEGER) AS ts, day::DATE AS known_on, 0.0 AS log_return
+            FROM frame CROSS JOIN (VALUES (0), (23)) AS hours (hour)
+            """
+        )
     return made
 
 
