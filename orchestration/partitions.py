@@ -7,7 +7,7 @@ days is one run and not N.
 from __future__ import annotations
 
 import warnings
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 import dagster as dg
 
@@ -47,6 +47,11 @@ def day_range(
         "this run has no partition: choose a day, as in `volcast run --as-of 2024-06-30`",
         allow_retries=False,
     )
+
+
+def days_of(first: date, last: date) -> list[date]:
+    """Every day from first to last."""
+    return [first + timedelta(days=step) for step in range((last - first).days + 1)]
 
 
 def _day(key: str) -> date:

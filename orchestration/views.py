@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import duckdb
 
-from orchestration.tables.layout import FORECAST_KEY
+from ml.forecasts import HORIZONS
+from orchestration.tables.layout import FORECAST_KEY, literal
 
-HORIZONS = (1, 5, 22)
 _KEY = ("asset", "as_of", "model", "model_version")
 _WEIGHT = "share of the forecast's attention, mean over layers and heads"
 _DESCRIBED = {
@@ -103,13 +103,9 @@ def create_views(connection: duckdb.DuckDBPyConnection) -> None:
     """Make every view, with its comments, in the current catalog."""
     for view in VIEWS:
         connection.execute(view.ddl)
-        connection.execute(f"COMMENT ON VIEW {view.name} IS {_literal(view.description)}")
+        connection.execute(f"COMMENT ON VIEW {view.name} IS {literal(view.description)}")
         columns = connection.execute(f"DESCRIBE {view.name}").fetchall()
         for column, *_ in columns:
             connection.execute(
-                f'COMMENT ON COLUMN {view.name}."{column}" IS {_literal(_DESCRIBED[column])}'
+                f'COMMENT ON COLUMN {view.name}."{column}" IS {literal(_DESCRIBED[column])}'
             )
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

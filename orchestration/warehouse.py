@@ -24,6 +24,7 @@ import pandas as pd
 from orchestration.settings import Settings
 from orchestration.sources.schema import TABLES
 from orchestration.tables import OUTPUT_TABLES
+from orchestration.tables.layout import literal
 from orchestration.views import create_views
 
 CATALOG = "wh"
@@ -141,10 +142,10 @@ class Warehouse:
             connection.execute(f"CREATE TABLE IF NOT EXISTS {raw.qualified_name} ({columns})")
         for table in OUTPUT_TABLES.values():
             connection.execute(table.ddl)
-            connection.execute(f"COMMENT ON TABLE {table.name} IS {_literal(table.description)}")
+            connection.execute(f"COMMENT ON TABLE {table.name} IS {literal(table.description)}")
             for name, (_, description) in table.columns.items():
                 connection.execute(
-                    f'COMMENT ON COLUMN {table.name}."{name}" IS {_literal(description)}'
+                    f'COMMENT ON COLUMN {table.name}."{name}" IS {literal(description)}'
                 )
         set_state(connection, "layout", LAYOUT_VERSION)
         connection.execute("COMMIT")
@@ -154,13 +155,13 @@ class Warehouse:
         connection.execute("BEGIN")
         for table in OUTPUT_TABLES.values():
             connection.execute(table.ddl)
-            connection.execute(f"COMMENT ON TABLE {table.name} IS {_literal(table.description)}")
+            connection.execute(f"COMMENT ON TABLE {table.name} IS {literal(table.description)}")
             for name, (kind, description) in table.columns.items():
                 connection.execute(
                     f'ALTER TABLE {table.name} ADD COLUMN IF NOT EXISTS "{name}" {kind}'
                 )
                 connection.execute(
-                    f'COMMENT ON COLUMN {table.name}."{name}" IS {_literal(description)}'
+                    f'COMMENT ON COLUMN {table.name}."{name}" IS {literal(description)}'
                 )
         set_state(connection, "layout", LAYOUT_VERSION)
         connection.execute("COMMIT")
@@ -214,7 +215,7 @@ class Warehouse:
             address = f'{schema}."{table}"'
             connection.execute(f"CREATE TABLE published.{address} AS FROM {CATALOG}.{address}")
             if comment:
-                connection.execute(f"COMMENT ON TABLE published.{address} IS {_literal(comment)}")
+                connection.execute(f"COMMENT ON TABLE published.{address} IS {literal(comment)}")
             columns = connection.execute(
                 "SELECT column_name, comment FROM duckdb_columns() WHERE database_name = ? AND schema_name = ? "
                 "AND table_name = ? AND comment IS NOT NULL",
@@ -222,7 +223,7 @@ class Warehouse:
             ).fetchall()
             for column, text in columns:
                 connection.execute(
-                    f'COMMENT ON COLUMN published.{address}."{column}" IS {_literal(text)}'
+                    f'COMMENT ON COLUMN published.{address}."{column}" IS {literal(text)}'
                 )
 
 
@@ -261,7 +262,7 @@ def attach(
 ) -> None:
     """ATTACH a DuckDB file; the path is quoted as a literal because ATTACH takes no parameters."""
     options = " (READ_ONLY)" if read_only else ""
-    connection.execute(f"ATTACH {_literal(str(path))} AS {alias}{options}")
+    connection.execute(f"ATTACH {literal(str(path))} AS {alias}{options}")
 
 
 # -- rows ----------------------------------------------------------------------------------------------------------
@@ -342,10 +343,6 @@ def set_json_state(
     connection: duckdb.DuckDBPyConnection, key: str, value: Mapping[str, Any]
 ) -> None:
     set_state(connection, key, json.dumps(value, sort_keys=True, default=str))
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _alive(suffix: str) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -96,12 +97,13 @@ def run_module(
         "OMP_WAIT_POLICY": "PASSIVE",
     }
     try:
-        reader = WholeLineReader(str(spec_path.with_suffix(f".messages.{os.getpid()}")))
-        invocation = dg.PipesSubprocessClient(message_reader=reader).run(
-            context=context.op_execution_context,
-            command=[sys.executable, "-m", module, str(spec_path)],
-            env=environment,
-        )
+        with tempfile.TemporaryDirectory() as folder:
+            reader = WholeLineReader(str(Path(folder) / "messages"))
+            invocation = dg.PipesSubprocessClient(message_reader=reader).run(
+                context=context.op_execution_context,
+                command=[sys.executable, "-m", module, str(spec_path)],
+                env=environment,
+            )
     except (
         Exception
     ) as error:  # the Pipes client raises a bare exception type of its own on a non-zero exit

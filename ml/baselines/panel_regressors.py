@@ -96,7 +96,7 @@ def _trailing_log_sd(values: Floats, days: int) -> Floats:
     return np.asarray(0.5 * np.log(total / np.maximum(known.sum(axis=-1) - 1, 1)))
 
 
-def _newest(values: Floats) -> Floats:
+def newest_known(values: Floats) -> Floats:
     """(T, ...) with a missing row taken from the newest known one, up to `STALE_DAYS` before it."""
     found = values.copy()
     for age in range(1, STALE_DAYS + 1):
@@ -106,7 +106,7 @@ def _newest(values: Floats) -> Floats:
     return found
 
 
-def _market(values: Floats) -> Floats:
+def market_mean(values: Floats) -> Floats:
     """(T, N): the mean over the coins that have a value, the same for each."""
     known = np.isfinite(values)
     count = known.sum(axis=1)
@@ -123,8 +123,8 @@ def _hourly_range_squared(panel: Panel) -> Floats:
 
 
 def _ranges(panel: Panel) -> list[Floats]:
-    daily = _newest(realised_range(panel))
-    market = _market(np.log(daily))
+    daily = newest_known(realised_range(panel))
+    market = market_mean(np.log(daily))
     hourly = _hourly_range_squared(panel)
     complete = np.isfinite(realised_range(panel))
     last = []
@@ -134,7 +134,7 @@ def _ranges(panel: Panel) -> list[Floats]:
         total = np.where(known, hourly[:, 24 - hours :], 0.0).sum(axis=1)
         usable = complete & (count >= math.ceil(0.75 * hours))
         scaled = np.where(usable, total * hours / np.maximum(count, 1), np.nan)
-        last.append(np.log(_newest(scaled) + TINY))
+        last.append(np.log(newest_known(scaled) + TINY))
     return [
         *(np.log(trailing_mean(daily, days)) for days in RANGE_DAYS),
         market,
@@ -152,13 +152,13 @@ def _volatility_of_volatility(panel: Panel) -> list[Floats]:
         quarticity * (log_rv - trailing_mean(log_rv, 22)),
         trailing_mean(quarticity, 5),
         *spread,
-        _market(spread[VOLATILITY_DAYS.index(22)]),
+        market_mean(spread[VOLATILITY_DAYS.index(22)]),
     ]
 
 
 def _returns(panel: Panel) -> list[Floats]:
     log_return, variance = panel.feature("return_d"), panel.feature("rv_d")
-    market = _market(log_return / np.sqrt(variance))
+    market = market_mean(log_return / np.sqrt(variance))
     month = np.sqrt(22) * trailing_mean(log_return, 22) / np.sqrt(panel.feature("rv_22d"))
     quarter = np.sqrt(66) * trailing_mean(log_return, 66) / np.sqrt(panel.feature("rv_66d"))
     return [
@@ -173,5 +173,5 @@ def _returns(panel: Panel) -> list[Floats]:
 
 def _volume(panel: Panel) -> list[Floats]:
     ratio = panel.feature("log_volume_ratio_22d")
-    market = _market(ratio)
+    market = market_mean(ratio)
     return [trailing_mean(ratio, 5), market, trailing_mean(market, 5)]

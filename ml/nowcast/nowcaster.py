@@ -19,10 +19,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ml.forecasts import HORIZONS, OK, QUANTILE_COLUMNS, QUANTILE_LEVELS
+from ml.forecasts import HORIZONS, OK, QUANTILE_COLUMNS, annualised_volatility
 from ml.model import VolatilityModel, fitted_lookback_days
 from ml.nowcast.bars import NewHours
-from ml.nowcast.shifting import WINDOWS, History, relabelled, shifted, with_calendar
+from ml.nowcast.shifting import WINDOWS, History, relabelled, shifted
 from ml.panel import Panel
 
 Floats = NDArray[np.float64]
@@ -38,7 +38,7 @@ class Nowcast:
     as_of: date  # of the panel that it started from
     assets: tuple[str, ...]
     variance: Floats  # (N, H) mean daily variance; NaN = refused
-    log_quantiles: Floats  # (N, H, Q) of it, `QUANTILE_LEVELS`
+    log_quantiles: Floats  # (N, H, Q) of it, the levels of ml.forecasts
     status: tuple[str, ...]  # (N,)
     notes: tuple[str, ...] = ()
 
@@ -47,7 +47,7 @@ class Nowcast:
         rows = []
         for n, asset in enumerate(self.assets):
             for column, horizon in enumerate(HORIZONS):
-                quantiles = np.sqrt(365 * np.exp(self.log_quantiles[n, column]))
+                quantiles = annualised_volatility(np.exp(self.log_quantiles[n, column]))
                 variance = self.variance[n, column]
                 rows.append(
                     {
@@ -55,7 +55,7 @@ class Nowcast:
                         "at": self.at,
                         "horizon": horizon,
                         "variance": variance,
-                        "volatility": float(np.sqrt(365 * variance)),
+                        "volatility": float(annualised_volatility(variance)),
                         **dict(zip(QUANTILE_COLUMNS, quantiles.tolist(), strict=True)),
                         "status": self.status[n],
                     }
@@ -114,7 +114,7 @@ class Nowcaster:
     def at(self, hours: NewHours) -> Nowcast:
         """The forecast at the end of `hours`."""
         share = len(hours) / 24
-        tomorrow = with_calendar(shifted(self._history, hours))
+        tomorrow = shifted(self._history, hours)
         today = relabelled(tomorrow, -1)
         parts = [self._forecast(panel) for panel in (today, tomorrow)]
         (before, spread, status), (after, later_spread, _) = parts
@@ -141,6 +141,3 @@ class Nowcaster:
         found = self.model.forecast(panel, [panel.days[-1].astype(date)])
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.log(found.variance[0]), found.log_quantiles[0], list(found.status[0])
-
-
-__all__ = ["HORIZONS", "QUANTILE_LEVELS", "Nowcast", "Nowcaster"]

@@ -14,21 +14,19 @@ anew (a model that asks for one gets a KeyError that names it), or a context val
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ml.baselines.panel_regressors import market_mean, newest_known, trailing_mean
 from ml.nowcast.bars import NewHours
-from ml.panel import FUNDING_FIELDS, TARGET_COVERAGE, Panel
+from ml.panel import FUNDING_FIELDS, Panel
 
 Floats = NDArray[np.float64]
 
 WINDOWS = (2, 5, 22, 66)
 LAST_HOURS = (1, 4, 8, 12)
-STALE_DAYS = 3
-"""A row without a complete window repeats the newest complete one, up to so many days old, as features.daily does."""
 PRICE_COLUMNS = ("rv_d", "quarticity_d", "return_d", "high_low_range_d", "log_volume_ratio_22d")
 """What must be in a panel that is to be shifted, besides `close`, `quote_volume_d`, `price_age_days` and `bars_expected`."""
 
@@ -145,14 +143,16 @@ def shifted(history: History, new: NewHours) -> Panel:
             f"rv_last_{n}h": np.where(complete, variance[:, -n:].sum(axis=1), np.nan)
             for n in LAST_HOURS
         },
-        "log_volume_ratio_22d": log_volume - _rolling(log_volume, 22),
+        "log_volume_ratio_22d": log_volume - trailing_mean(log_volume, 22),
     }
-    features = {name: _newest(values) for name, values in own.items()}
-    features |= {f"rv_{n}d": _rolling(rv, n) for n in WINDOWS}
-    features |= {f"return_{n}d": _rolling(day_return, n) * _counted(day_return, n) for n in (5, 22)}
-    market = _mean_over_coins(log_rv)
-    features["market_log_rv_d"] = _newest(market)
-    features["market_log_rv_5d"] = _rolling(market, 5)
+    features = {name: newest_known(values) for name, values in own.items()}
+    features |= {f"rv_{n}d": trailing_mean(rv, n) for n in WINDOWS}
+    features |= {
+        f"return_{n}d": trailing_mean(day_return, n) * _counted(day_return, n) for n in (5, 22)
+    }
+    market = market_mean(log_rv)
+    features["market_log_rv_d"] = newest_known(market)
+    features["market_log_rv_5d"] = trailing_mean(market, 5)
     if "BTC" in panel.assets:
         bitcoin = panel.assets.index("BTC")
         for name in ("rv_d", "rv_5d", "return_d"):
@@ -268,29 +268,10 @@ def _hourly(
     return np.concatenate([flat, latest])[len(new) :].reshape(panel.hourly.shape)
 
 
-def _rolling(values: Floats, days: int) -> Floats:
-    """(T, N) mean of the known values of the last `days` rows; NaN where fewer than 80 % are known."""
-    count = _counted(values, days)
-    total = np.cumsum(np.where(np.isfinite(values), values, 0.0), axis=0)
-    total[days:] -= total[:-days].copy()
-    enough = count >= math.ceil(TARGET_COVERAGE * days)
-    return np.where(enough, total / np.maximum(count, 1), np.nan)
-
-
 def _counted(values: Floats, days: int) -> Floats:
     count = np.cumsum(np.isfinite(values), axis=0).astype(np.float64)
     count[days:] -= count[:-days].copy()
     return count
-
-
-def _newest(values: Floats) -> Floats:
-    """A missing row taken from the newest known one, up to `STALE_DAYS` before it."""
-    found = values.copy()
-    for age in range(1, min(STALE_DAYS, len(values) - 1) + 1):
-        older = np.full_like(values, np.nan)
-        older[age:] = values[:-age]
-        found = np.where(np.isfinite(found), found, older)
-    return found
 
 
 def _age(complete: NDArray[np.bool_]) -> Floats:
@@ -298,13 +279,6 @@ def _age(complete: NDArray[np.bool_]) -> Floats:
     rows = np.arange(len(complete))[:, None]
     last = np.maximum.accumulate(np.where(complete, rows, -1), axis=0)
     return np.where(last >= 0, (rows - last).astype(np.float64), np.nan)
-
-
-def _mean_over_coins(values: Floats) -> Floats:
-    known = np.isfinite(values)
-    count = known.sum(axis=1)
-    mean = np.where(known, values, 0.0).sum(axis=1) / np.maximum(count, 1)
-    return np.repeat(np.where(count > 0, mean, np.nan)[:, None], values.shape[1], axis=1)
 
 
 def _is_context(name: str) -> bool:

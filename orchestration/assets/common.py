@@ -3,7 +3,7 @@
 In: table definitions. Out: keyword arguments for ``dg.asset`` and metadata values.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -72,6 +72,24 @@ def output_options(
         },
         **more,
     }
+
+
+def output_specs(
+    tables: Sequence[str], group: str, deps: Sequence[str], kinds: set[str] | None = None
+) -> list[dg.AssetSpec]:
+    """Specs of the tables that one multi-asset writes together; pool and backfill policy belong to it. ``deps`` are table names."""
+    of_the_whole = {"backfill_policy", "pool"}
+    return [
+        dg.AssetSpec(
+            **{
+                name: value
+                for name, value in output_options(table, group, kinds=kinds).items()
+                if name not in of_the_whole
+            },
+            deps=[key_of(name) for name in deps],
+        )
+        for table in tables
+    ]
 
 
 def result(

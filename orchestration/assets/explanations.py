@@ -17,7 +17,13 @@ import pandas as pd
 from ml.explain.checks import Check, not_judged
 from ml.explain.stored_checks import load_checks
 from ml.model import fitted_lookback_days
-from orchestration.assets.common import WAREHOUSE_POOL, key_of, output_options, result
+from orchestration.assets.common import (
+    WAREHOUSE_POOL,
+    key_of,
+    output_options,
+    output_specs,
+    result,
+)
 from orchestration.panels import read_features
 from orchestration.partitions import ONE_RUN, day_range
 from orchestration.platform import Platform
@@ -32,7 +38,7 @@ EXPLANATION_TABLES = (
     "forecasts.token_attributions",
 )
 NO_CHECKS = "nothing beside the artefact: VOLCAST_EXPLANATION_CHECKS was off, or the version is older than checks"
-FEATURE_DEPS = [key_of("forecasts.volatility"), key_of("features.daily"), key_of("features.hourly")]
+FEATURE_DEPS = ("forecasts.volatility", "features.daily", "features.hourly")
 
 
 @dg.asset(
@@ -40,7 +46,7 @@ FEATURE_DEPS = [key_of("forecasts.volatility"), key_of("features.daily"), key_of
         "forecasts.attention_weights",
         "explanations",
         kinds={"python", "pytorch", "duckdb"},
-        deps=FEATURE_DEPS,
+        deps=[key_of(name) for name in FEATURE_DEPS],
     )
 )
 def attention_weights(
@@ -170,23 +176,12 @@ def checks_of(connection: duckdb.DuckDBPyConnection, model: str, model_version: 
 
 @dg.multi_asset(
     name="explanations",
-    specs=[
-        dg.AssetSpec(
-            **{
-                key: value
-                for key, value in output_options(
-                    table, "explanations", kinds={"python", "pytorch", "duckdb"}
-                ).items()
-                if key not in {"backfill_policy", "pool"}
-            },
-            deps=[
-                *FEATURE_DEPS,
-                key_of("models.explanation_checks"),
-                key_of("forecasts.attention_weights"),
-            ],
-        )
-        for table in EXPLANATION_TABLES
-    ],
+    specs=output_specs(
+        EXPLANATION_TABLES,
+        "explanations",
+        (*FEATURE_DEPS, "models.explanation_checks", "forecasts.attention_weights"),
+        kinds={"python", "pytorch", "duckdb"},
+    ),
     backfill_policy=ONE_RUN,
     pool=WAREHOUSE_POOL,
 )

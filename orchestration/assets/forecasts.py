@@ -4,50 +4,33 @@ In: features, artefacts of the versions that serve the days, open gates; for ris
 A day that a version has forecast is not forecast again.
 """
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime
 
 import dagster as dg
 import pandas as pd
 
 from ml.model import fitted_lookback_days
 from ml.models import MODELS
-from orchestration.assets.common import key_of, output_options, result
+from orchestration.assets.common import key_of, output_options, output_specs, result
 from orchestration.assets.explanations import ATTENTION_MODELS
 from orchestration.calibration import calibrated_forecasts
 from orchestration.champion import champion_on
 from orchestration.gates import require_open_gates
 from orchestration.panels import read_features
-from orchestration.partitions import day_range
+from orchestration.partitions import day_range, days_of
 from orchestration.platform import Platform
-from orchestration.risk import risk_rows
 from orchestration.versions import served_days
 from orchestration.warehouse import replace_rows
 
 
-def days_of(first: date, last: date) -> list[date]:
-    return [first + timedelta(days=step) for step in range((last - first).days + 1)]
-
-
 @dg.multi_asset(
     name="volatility_forecasts",
-    specs=[
-        dg.AssetSpec(
-            **{
-                key: value
-                for key, value in output_options(
-                    table, "forecasts", kinds={"python", "pytorch", "duckdb"}
-                ).items()
-                if key not in {"backfill_policy", "pool"}
-            },
-            deps=[
-                key_of("models.registry"),
-                key_of("features.daily"),
-                key_of("features.hourly"),
-                key_of("features.realized"),
-            ],
-        )
-        for table in ("forecasts.volatility", "forecasts.model_quantiles", "forecasts.refusals")
-    ],
+    specs=output_specs(
+        ("forecasts.volatility", "forecasts.model_quantiles", "forecasts.refusals"),
+        "forecasts",
+        ("models.registry", "features.daily", "features.hourly", "features.realized"),
+        kinds={"python", "pytorch", "duckdb"},
+    ),
     backfill_policy=dg.BackfillPolicy.single_run(),
     pool="warehouse",
 )
@@ -139,6 +122,8 @@ def volatility(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Pla
 def risk(
     context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
 ) -> dg.MaterializeResult[None]:
+    from orchestration.risk import risk_rows  # scipy: only when there is work
+
     first, last = day_range(context)
     settings, warehouse = platform.settings, platform.warehouse
     with warehouse.read() as connection:

@@ -12,7 +12,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from orchestration.assets.common import key_of, output_options, result
+from orchestration.assets.common import key_of, output_specs, result
 from orchestration.assets.explanations import ATTENTION_MODELS
 from orchestration.champion import champion_on, set_statuses
 from orchestration.decisions import Learnt, pending_days
@@ -34,17 +34,7 @@ DEPS = (
 
 @dg.multi_asset(
     name="learning",
-    specs=[
-        dg.AssetSpec(
-            **{
-                key: value
-                for key, value in output_options(table, "learning").items()
-                if key not in {"backfill_policy", "pool"}
-            },
-            deps=[key_of(name) for name in DEPS],
-        )
-        for table in TABLES
-    ],
+    specs=output_specs(TABLES, "learning", DEPS),
     backfill_policy=dg.BackfillPolicy.single_run(),
     pool="warehouse",
 )

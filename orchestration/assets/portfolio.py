@@ -11,7 +11,7 @@ import dagster as dg
 import pandas as pd
 
 from ml.risk.holdings import PortfolioError, read_portfolio
-from orchestration.assets.common import key_of, output_options, result
+from orchestration.assets.common import key_of, output_options, output_specs, result
 from orchestration.champion import champion_on
 from orchestration.correlations import correlation_rows, days_without_correlations
 from orchestration.partitions import day_range
@@ -70,21 +70,9 @@ def correlations(
 
 @dg.multi_asset(
     name="portfolio",
-    specs=[
-        dg.AssetSpec(
-            **{
-                key: value
-                for key, value in output_options(table, "forecasts").items()
-                if key not in {"backfill_policy", "pool"}
-            },
-            deps=[
-                key_of("forecasts.volatility"),
-                key_of("forecasts.correlations"),
-                key_of("features.realized"),
-            ],
-        )
-        for table in TABLES
-    ],
+    specs=output_specs(
+        TABLES, "forecasts", ("forecasts.volatility", "forecasts.correlations", "features.realized")
+    ),
     check_specs=[
         dg.AssetCheckSpec(
             "usable",

@@ -12,32 +12,14 @@ import dagster as dg
 import duckdb
 import pandas as pd
 
-from orchestration.assets.common import key_of, output_options, result
+from orchestration.assets.common import key_of, output_options, output_specs, result
 from orchestration.gates import require_open_gates
-from orchestration.partitions import day_range
+from orchestration.partitions import day_range, days_of
 from orchestration.platform import Platform
 from orchestration.tables import OUTPUT_TABLES
 from orchestration.warehouse import get_state, replace_rows, set_state
 
 Results = Iterator[dg.MaterializeResult[None]]
-
-
-def _specs(tables: tuple[str, ...], group: str, deps: tuple[str, ...]) -> list[dg.AssetSpec]:
-    return [
-        dg.AssetSpec(
-            **{
-                key: value
-                for key, value in output_options(table, group).items()
-                if key not in {"backfill_policy", "pool"}
-            },
-            deps=[key_of(name) for name in deps],
-        )
-        for table in tables
-    ]
-
-
-def _days(first: date, last: date) -> list[date]:
-    return [first + timedelta(days=step) for step in range((last - first).days + 1)]
 
 
 REGIME_TABLES = ("models.regime_parameters", "forecasts.regimes")
@@ -48,7 +30,7 @@ FEATURES = ("features.daily", "features.realized")
 
 @dg.multi_asset(
     name="regimes",
-    specs=_specs(REGIME_TABLES, "forecasts", FEATURES),
+    specs=output_specs(REGIME_TABLES, "forecasts", FEATURES),
     backfill_policy=dg.BackfillPolicy.single_run(),
     pool="warehouse",
 )
@@ -57,7 +39,7 @@ def regimes(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platfo
 
     first, last = day_range(context)
     with platform.warehouse.read() as connection:
-        require_open_gates(connection, _days(first, last))
+        require_open_gates(connection, days_of(first, last))
         made = regime_rows(connection, platform.settings, first, last)
     _note_refusals(context, made[0], "asset")
     store_rows(platform, context.run.run_id, REGIME_TABLES, made)
@@ -71,7 +53,7 @@ def regimes(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platfo
 
 @dg.multi_asset(
     name="jumps",
-    specs=_specs(JUMP_TABLES, "forecasts", FEATURES),
+    specs=output_specs(JUMP_TABLES, "forecasts", FEATURES),
     backfill_policy=dg.BackfillPolicy.single_run(),
     pool="warehouse",
 )
@@ -80,7 +62,7 @@ def jumps(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform
 
     first, last = day_range(context)
     with platform.warehouse.read() as connection:
-        require_open_gates(connection, _days(first, last))
+        require_open_gates(connection, days_of(first, last))
         made = jump_rows(connection, platform.settings, first, last)
     _note_refusals(context, made[0], "kind")
     store_rows(platform, context.run.run_id, JUMP_TABLES, made)
@@ -89,7 +71,7 @@ def jumps(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform
 
 @dg.multi_asset(
     name="tails",
-    specs=_specs(TAIL_TABLES, "forecasts", ("forecasts.volatility", "models.registry")),
+    specs=output_specs(TAIL_TABLES, "forecasts", ("forecasts.volatility", "models.registry")),
     backfill_policy=dg.BackfillPolicy.single_run(),
     pool="warehouse",
 )
@@ -114,7 +96,7 @@ def events(
 
     first, last = day_range(context)
     with platform.warehouse.read() as connection:
-        require_open_gates(connection, _days(first, last))
+        require_open_gates(connection, days_of(first, last))
         rows = event_rows(connection, first, last)
     store_rows(platform, context.run.run_id, ("forecasts.events",), (rows,))
     active = rows[rows["active"].fillna(False)] if len(rows) else rows
@@ -138,7 +120,7 @@ def event_effects(
 ) -> dg.MaterializeResult[None]:
     first, last = day_range(context)
     written = 0
-    for sunday in (day for day in _days(first, last) if day.weekday() == 6):
+    for sunday in (day for day in days_of(first, last) if day.weekday() == 6):
         written += judge_effects(platform, sunday, context.run.run_id)
     return _result(platform, "evaluation.event_effects", written)
 

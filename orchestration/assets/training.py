@@ -24,7 +24,7 @@ from orchestration.champion import champion_on, is_noted, note_champion_setting,
 from orchestration.curves import curves_json, curves_markdown
 from orchestration.gates import SUITES, require_open_gates
 from orchestration.panels import FeatureFrames, read_features
-from orchestration.partitions import day_range
+from orchestration.partitions import day_range, days_of
 from orchestration.platform import Platform
 from orchestration.settings import Settings
 from orchestration.versions import read_retrains, trained_on
@@ -156,7 +156,7 @@ def registry(
 ) -> dg.MaterializeResult[None]:
     first, last = day_range(context)
     settings, warehouse = platform.settings, platform.warehouse
-    days = [first + timedelta(days=step) for step in range((last - first).days + 1)]
+    days = days_of(first, last)
     with warehouse.read() as connection:
         noted = is_noted(connection, settings)
     if not noted:

@@ -59,3 +59,8 @@ QUANTILE_COLUMNS = {
 }
 
 LEVELS = ("95", "975", "99")
+
+
+def literal(text: str) -> str:
+    """A text as SQL writes it, for statements that take no parameters: COMMENT, ATTACH."""
+    return "'" + text.replace("'", "''") + "'"
