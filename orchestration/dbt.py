@@ -136,6 +136,7 @@ def _run(settings: Settings, arguments: list[str], lock: int, *, may_fail: bool 
     environment = {
         **os.environ,
         "VOLCAST_WAREHOUSE_PATH": str(settings.warehouse_path),
+        "VOLCAST_MEMORY_LIMIT": settings.memory_limit,
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
         "DO_NOT_TRACK": "1",
         "TZ": "UTC",

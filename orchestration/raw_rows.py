@@ -93,7 +93,7 @@ def refuse_rows(table: TableSchema, batch: pa.Table, known_until: datetime) -> d
     """Positions of rows that may not enter the raw table, each with the reason: what the table's gate finds in single rows."""
     from quality import validate
 
-    verdict = validate(table.qualified_name, batch.to_pandas(), now=known_until)
+    verdict = validate(table.qualified_name, batch.to_pandas(), now=known_until, rows_only=True)
     reasons: dict[int, list[str]] = {}
     for result in verdict.results:
         if result.severity == "critical" and not result.success:

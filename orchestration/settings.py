@@ -157,6 +157,11 @@ class Settings(BaseModel):
     lock_timeout_seconds: float = Field(
         1800, gt=0, description="how long to wait for another writer before giving up"
     )
+    memory_limit: str = Field(
+        "4GB",
+        pattern=r"^[1-9][0-9]*(\.[0-9]+)? ?[MG]i?B$",
+        description="most memory that DuckDB may take, in the warehouse and in dbt; what does not fit goes to disk beside the warehouse",
+    )
     target_volatility: float = Field(
         0.20, gt=0, description="annualised volatility that the advised leverage aims at"
     )
@@ -327,6 +332,11 @@ class Settings(BaseModel):
     @property
     def warehouse_path(self) -> Path:
         return self.home / "warehouse.duckdb"
+
+    @property
+    def spill_dir(self) -> Path:
+        """Where DuckDB puts what does not fit into memory."""
+        return self.home / "warehouse.duckdb.tmp"
 
     @property
     def published_path(self) -> Path:

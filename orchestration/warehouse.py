@@ -112,6 +112,8 @@ class Warehouse:
         connection = duckdb.connect(":memory:")
         try:
             connection.execute("SET TimeZone = 'UTC'")
+            connection.execute("SET memory_limit = ?", [self.settings.memory_limit])
+            connection.execute("SET temp_directory = ?", [str(self.settings.spill_dir)])
             attach(connection, self.settings.warehouse_path, CATALOG, read_only=read_only)
             connection.execute(f"USE {CATALOG}")
         except duckdb.Error as error:

@@ -25,6 +25,7 @@ def validate(
     reference: pd.DataFrame | None = None,
     now: datetime | None = None,
     assets: Iterable[str] | None = None,
+    rows_only: bool = False,
 ) -> Verdict:
     """Judge ``frame`` by the suite of the table that it belongs to.
 
@@ -34,10 +35,11 @@ def validate(
     coins to expect.
     ``now``: the decision time, with a time zone; without it, age and look-ahead are not checked.
     ``assets``: the coins that must be there; without it, those of the reference.
+    ``rows_only``: ask only what refuses single rows, for batches on their way in; the rest is asked of whole windows.
 
     Checks that could not be asked are in the verdict as successes whose ``observed`` starts with "not checked".
     Raises ValueError for an unknown suite or a ``now`` without a time zone; never for a value in the frame.
     """
     if suite not in SUITES:
         raise ValueError(f"suite {suite!r}: expected one of {', '.join(SUITES)}")
-    return run_suite(SUITES[suite], frame, reference, now, assets)
+    return run_suite(SUITES[suite], frame, reference, now, assets, rows_only)

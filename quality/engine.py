@@ -8,7 +8,7 @@ comes back as a critical failure.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -44,10 +44,13 @@ def run_suite(
     reference: pd.DataFrame | None,
     now: datetime | None,
     assets: Iterable[str] | None,
+    rows_only: bool = False,
 ) -> Verdict:
     """Judge ``frame`` by ``suite``. Raises ValueError only for a decision time without a time zone."""
     if now is not None and now.tzinfo is None:
         raise ValueError(f"now={now!r}: expected a datetime with a time zone, such as UTC")
+    if rows_only:
+        suite = replace(suite, expectations=tuple(e for e in suite.expectations if _refuses(e)))
     found = typed(frame, suite.columns)
     absent = [c for c in suite.required if c not in found.frame.columns]
     for column in suite.optional - set(found.frame.columns):
@@ -74,6 +77,11 @@ def run_suite(
     asked = [*shape, *(suite.expectations if len(frame) else ())]
     results = [_result(suite, e, plan, found.frame, problems) for e in asked]
     return Verdict.of(suite.name, [r for r in results if r is not None])
+
+
+def _refuses(expectation: Expectation) -> bool:
+    """Whether it says of single rows that they may not be used."""
+    return expectation.severity == CRITICAL and expectation.measure is None
 
 
 def _empty_column(rows: int, kind: str) -> Any:
