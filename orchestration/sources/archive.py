@@ -35,6 +35,9 @@ SOURCE = "archive"
 BENCHMARK_ASSET = "BTC"
 """Read whatever the restriction on coins says, because features of every coin need it."""
 
+SORTED_AT_ONCE = 3_000_000
+"""Rows of a file that are put in order at a time: half a gigabyte of bars."""
+
 _EXTENSIONS = (".parquet", ".csv")
 
 
@@ -118,16 +121,26 @@ class ArchiveFeed:
             parameters["after"] = known_after
         rows = f"SELECT * FROM typed {self._restriction(file, parameters)}"
         order = ", ".join(f'"{column}"' for column in schema.columns if column != "known_at")
-        query = f"""
+        relation = f"""
             WITH typed AS ({file.typed()}), rows AS ({rows}),
-                 raw AS (SELECT {", ".join(chosen)} FROM rows)
-            SELECT * FROM raw WHERE {" AND ".join(conditions)} ORDER BY known_at, {order}
+                 raw AS (SELECT {", ".join(chosen)} FROM rows),
+                 wanted AS (SELECT * FROM raw WHERE {" AND ".join(conditions)})
         """
         with _connection(file) as connection:
-            reader = connection.execute(query, parameters).to_arrow_reader(MAX_BATCH_ROWS)
-            for batch in reader:
-                if batch.num_rows:
-                    yield pa.Table.from_batches([batch]).cast(schema.arrow)
+            days = connection.execute(
+                f"{relation} SELECT date_trunc('day', known_at), count(*) FROM wanted GROUP BY 1 ORDER BY 1",
+                parameters,
+            ).fetchall()
+            for start, end in _spans(days):
+                reader = connection.execute(
+                    f"{relation} SELECT * FROM wanted "
+                    "WHERE ($start IS NULL OR known_at >= $start) AND ($end IS NULL OR known_at < $end) "
+                    f"ORDER BY known_at, {order}",
+                    {**parameters, "start": start, "end": end},
+                ).to_arrow_reader(MAX_BATCH_ROWS)
+                for batch in reader:
+                    if batch.num_rows:
+                        yield pa.Table.from_batches([batch]).cast(schema.arrow)
 
     def _restriction(self, file: FoundFile, parameters: dict[str, Any]) -> str:
         if self.coins is None or file.layout.coin is None:
@@ -151,6 +164,20 @@ class ArchiveFeed:
                 file.path,
                 row[0],
             )
+
+
+def _spans(
+    days: Sequence[tuple[datetime, int]],
+) -> Iterator[tuple[datetime | None, datetime | None]]:
+    """``days`` (midnights with their counts of rows) in spans of whole days that can be sorted in memory; None: no bound."""
+    start, rows = None, 0
+    for day, count in days:
+        if rows and rows + count > SORTED_AT_ONCE:
+            yield start, day
+            start, rows = day, 0
+        rows += count
+    if rows:
+        yield start, None
 
 
 class ArchiveSource(FeedBundle):

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from orchestration.sources.archive import ArchiveSource
@@ -285,3 +287,27 @@ def test_real_flows_are_known_only_years_later(real: ArchiveSource, read) -> Non
 def test_real_symbols_all_map_to_coins(real: ArchiveSource, read) -> None:
     assert set(read(real, "funding_rates")["asset"]) == {"BTC", "ETH", "BNB"}
     assert read(real, "headlines")["id"].is_unique
+
+
+@pytest.mark.parametrize("at_once", [1, 50, 100_000])
+def test_a_file_that_is_sorted_in_parts_gives_the_same_rows_in_the_same_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    days = [datetime(2024, 1, 1, tzinfo=UTC) + timedelta(hours=7 * n) for n in range(60)]
+    late = [day + timedelta(days=n % 5) for n, day in enumerate(days)]
+    table = pa.table(
+        {
+            "venue": ["v"] * 60,
+            "symbol": ["BTC/USDT"] * 60,
+            "ts": pa.array(days[::-1], pa.timestamp("us", tz="UTC")),
+            **{name: [float(n) for n in range(60)] for name in ("open", "high", "low", "close")},
+            "volume": [1.0] * 60,
+            "known_at": pa.array(late[::-1], pa.timestamp("us", tz="UTC")),
+        }
+    )
+    (tmp_path / "ohlcv").mkdir()
+    pq.write_table(table, tmp_path / "ohlcv" / "1h.parquet")
+    monkeypatch.setattr("orchestration.sources.archive.SORTED_AT_ONCE", at_once)
+    batches = list(ArchiveSource(tmp_path).batches("ohlcv", None, days[-1]))
+    known = [value for batch in batches for value in batch["known_at"].to_pylist()]
+    assert known == sorted(value for value in late if value <= days[-1])
