@@ -65,21 +65,25 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], Tables]:
             ),
             ("next day", ["run", "--as-of", str(days[1])]),
         ):
+            last = name == "next day" and options.readers
             published = home / "published" / "volcast.duckdb"
-            crowd = Readers(published, options.readers if name == "next day" else 0)
-            with crowd:
+            if last:
+                with Readers(published, options.readers) as crowd:
+                    time.sleep(30)
+                readers.append(["nothing", *crowd.figures()])
+            with Readers(published, options.readers if last else 0) as crowd:
                 wall, peak = _timed([*volcast, *command], environment)
+            if last:
+                readers.append(["the next day's run", *crowd.figures()])
             steps.append([name, wall, peak / 1024, _gib(home)])
             print(f"{name}: {wall:.0f} s, {peak / 1024:.2f} GiB", flush=True)
-            if crowd.count:
-                readers = crowd.figures()
     figures = {"bars": rows, "coins": options.coins, "steps": steps, "readers": readers}
     header = ["step", "seconds", "peak GiB of all processes", "home GiB"]
     return figures, [
         (f"{options.coins} coins, {options.years:g} years, {rows:,} bars", header, steps),
         (
             "SQL readers of the published copy",
-            ["readers", "queries", "errors", "p50 ms", "p99 ms"],
+            ["beside", "readers", "queries", "errors", "p50 ms", "p99 ms"],
             readers,
         ),
     ]
@@ -195,9 +199,9 @@ class Readers:
             except duckdb.Error as error:
                 self.errors.append(str(error))
 
-    def figures(self) -> list[list[Any]]:
+    def figures(self) -> list[Any]:
         middle, late = np.percentile(self.seconds, [50, 99]) * 1000 if self.seconds else (0.0, 0.0)
-        return [[self.count, len(self.seconds), len(self.errors), float(middle), float(late)]]
+        return [self.count, len(self.seconds), len(self.errors), float(middle), float(late)]
 
 
 def _gib(folder: Path) -> float:
