@@ -141,7 +141,13 @@ def _run(settings: Settings, arguments: list[str], lock: int, *, may_fail: bool 
         "TZ": "UTC",
     }
     done = subprocess.run(
-        command, env=environment, cwd=TRANSFORMS_DIR, capture_output=True, text=True, check=False
+        command,
+        env=environment,
+        cwd=TRANSFORMS_DIR,
+        capture_output=True,
+        text=True,
+        check=False,
+        pass_fds=(lock,),  # a dbt that outlives us keeps the lock until it has ended
     )
     if done.returncode != 0 and not may_fail:
         raise DbtError(f"dbt {arguments[0]} failed:\n{(done.stdout + done.stderr)[-4000:]}")
