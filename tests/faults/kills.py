@@ -98,14 +98,14 @@ def kill_and_recover(boundaries: Boundaries, plan: Plan, folder: Path) -> Outcom
         seconds=plan.seconds,
         whom=plan.whom,
     )
-    broken = broken_invariants(home, after_kill=True)
+    broken = broken_invariants(home)
     assert not broken, f"after the kill: {broken}"
     again = boundaries.run(path, plan.stage)
     assert again.status == 0, f"the next run did not complete: {again.errors}"
     wait_for_group(killed.group)
-    assert differences(fingerprint(home), boundaries.after[plan.stage]) == []
+    same(fingerprint(home), boundaries.after[plan.stage], "tables")
     undisturbed = boundaries.home(boundaries.finished(plan.stage))
-    assert differences(artefacts(home), artefacts(undisturbed)) == []
+    same(artefacts(home), artefacts(undisturbed), "artefacts")
     leftovers = unfinished(path)
     assert leftovers == [], f"nobody removed {leftovers}"
     last = plan.stage
@@ -114,19 +114,20 @@ def kill_and_recover(boundaries: Boundaries, plan: Plan, folder: Path) -> Outcom
             done = boundaries.run(path, last)
             assert done.status == 0, f"{last} did not complete: {done.errors}"
             boundaries.finished(last)
-            assert differences(fingerprint(home), boundaries.after[last]) == [], last
+            same(fingerprint(home), boundaries.after[last], f"tables after {last}")
     if boundaries.stages.index(last) >= boundaries.stages.index("publishing"):
         expected = published_fingerprint(boundaries.home(boundaries.finished(last)))
-        assert differences(published_fingerprint(home), expected) == []
+        same(published_fingerprint(home), expected, "published tables")
     broken = broken_invariants(home)
     assert not broken, f"after the next run: {broken}"
     shutil.rmtree(path)
     return killed
 
 
-def differences(found: dict[str, str], expected: dict[str, str]) -> list[str]:
-    """Names whose content differs, or which only one side has."""
-    return sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))
+def same(found: dict[str, str], expected: dict[str, str], what: str) -> None:
+    """Raise unless both sides have the same names with the same content."""
+    wrong = sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))
+    assert not wrong, f"other {what} than without the fault: {', '.join(wrong)}"
 
 
 def unfinished(home: Path) -> list[str]:
