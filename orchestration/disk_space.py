@@ -9,7 +9,9 @@ import re
 import shutil
 from pathlib import Path
 
-_FULL = re.compile(r"no space left|disk (is )?full|disk quota|file too large|errno 28\b", re.IGNORECASE)
+_FULL = re.compile(
+    r"no space left|disk (is )?full|disk quota|file too large|errno 28\b", re.IGNORECASE
+)
 
 
 def is_full(text: str) -> bool:

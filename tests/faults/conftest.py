@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 from collections.abc import Iterator
 from datetime import date
+from pathlib import Path
 
 import pytest
 
@@ -24,20 +25,33 @@ QUICK = {
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fault-seed", type=int, help="repeat exactly the kill of this seed")
+    parser.addoption(
+        "--fault-homes", help="folder that keeps the homes between stages for the next time"
+    )
 
 
 @pytest.fixture(scope="session")
-def quick_home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+def fault_homes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where homes are kept."""
+    named = request.config.getoption("--fault-homes")
+    return Path(named) if named else tmp_path_factory.mktemp("faults")
+
+
+@pytest.fixture(scope="session")
+def quick_home(fault_homes: Path) -> Home:
     """A home on the day before AS_OF."""
-    home = Home(tmp_path_factory.mktemp("faults") / "base", dict(QUICK))
-    home.run("run", "--as-of", day_before(AS_OF).isoformat())
+    home = Home(fault_homes / "base", dict(QUICK))
+    done = fault_homes / "base-is-done"
+    if not done.exists():
+        home.run("run", "--as-of", day_before(AS_OF).isoformat())
+        done.touch()
     return home
 
 
 @pytest.fixture(scope="session")
-def boundaries(quick_home: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Boundaries]:
+def boundaries(quick_home: Home, fault_homes: Path) -> Iterator[Boundaries]:
     """The stages of AS_OF."""
-    made = Boundaries(quick_home, AS_OF, tmp_path_factory.mktemp("boundaries"))
+    made = Boundaries(quick_home, AS_OF, fault_homes / "boundaries")
     yield made
     made.close()
 

@@ -1,4 +1,4 @@
-"""`python -m tests.faults.stage_server`: everything imported once, then a forked child for each stage that is run, or killed.
+"""`python -m tests.faults.stage_server [small]`: everything imported once, then a forked child for each stage that is run, or killed.
 
 In: a request a line on standard input, as JSON. Out: what became of it, a line each. Never: a thread, a DuckDB connection or a sum of torch in
 this process, or the children would inherit a half of them.
@@ -10,15 +10,15 @@ import contextlib
 import importlib
 import json
 import os
-import random
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 TIMEOUT_SECONDS = 300
 
@@ -49,6 +49,11 @@ class Outcome:
     errors: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
 
+    @classmethod
+    def of(cls, told: Mapping[str, Any]) -> Outcome:
+        """From JSON, which has no tuples."""
+        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in told.items()})
+
 
 def serve(request: Request) -> Outcome:
     """Fork, wait and kill."""
@@ -74,9 +79,9 @@ def serve(request: Request) -> Outcome:
         time.sleep(0.002)
     seconds = time.monotonic() - started
     told = json.loads(notes.read_text()) if notes.exists() else {}
-    return Outcome(
-        status, killed or status == -signal.SIGKILL, seconds, child, **_tuples(told)
-    )  # fmt: skip
+    struck = killed or status == -signal.SIGKILL
+    facts = {"status": status, "killed": struck, "seconds": seconds, "group": child}
+    return Outcome.of({**facts, **told})
 
 
 def _child(request: Request, notes: Path) -> None:
@@ -92,11 +97,17 @@ def _child(request: Request, notes: Path) -> None:
         os.dup2(log, 2)
         os.environ.update(request.environment)
         from tests.faults.points import Points
+        from tests.faults.small_stages import SMALL, run_small
         from tests.faults.stages import run_stage
 
         points = Points(Path(request.home), request.point, request.delay, request.whom == "both")
         points.install()
-        errors = run_stage(Path(request.home), request.stage, date.fromisoformat(request.as_of))
+        home, as_of = Path(request.home), date.fromisoformat(request.as_of)
+        errors: list[str] = []
+        if request.stage in SMALL:
+            run_small(home, request.stage, as_of)
+        else:
+            errors = run_stage(home, request.stage, as_of)
         told = {"points": points.count, "errors": errors}
         code = 2 if errors else 0
     except BaseException:
@@ -106,10 +117,6 @@ def _child(request: Request, notes: Path) -> None:
         notes.write_text(json.dumps(told))
         sys.stdout.flush()
         os._exit(code)
-
-
-def _tuples(told: dict[str, object]) -> dict[str, object]:
-    return {name: tuple(v) if isinstance(v, list) else v for name, v in told.items()}
 
 
 def _kill(child: int, whom: str) -> bool:
@@ -138,11 +145,10 @@ def _end_group(group: int) -> None:
 
 
 def main() -> None:
-    from orchestration import definitions
-    from tests.faults import points, stages  # noqa: F401
+    if sys.argv[1:] != ["small"]:
+        from orchestration import definitions
 
-    definitions.defs.resolve_job_def("daily")
-    random.seed(0)
+        definitions.defs.resolve_job_def("daily")
     print("ready", flush=True)
     for line in sys.stdin:
         told = json.loads(line)

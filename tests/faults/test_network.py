@@ -47,7 +47,11 @@ def _rows(warehouse: Warehouse) -> dict[str, list[tuple[object, ...]]]:
         }
 
 
-ALL = [(provider, fault) for provider in ("coinmetrics", "binanceusdm") for fault in (RESET, TRUNCATED, HTML, NOTHING, DROPPED)]
+ALL = [
+    (provider, fault)
+    for provider in ("coinmetrics", "binanceusdm")
+    for fault in (RESET, TRUNCATED, HTML, NOTHING, DROPPED)
+]
 QUICK = [("coinmetrics", RESET), ("binanceusdm", TRUNCATED)]
 
 
@@ -56,7 +60,12 @@ QUICK = [("coinmetrics", RESET), ("binanceusdm", TRUNCATED)]
     [pytest.param(*case, marks=() if case in QUICK else pytest.mark.faults) for case in ALL],
 )
 def test_a_provider_that_is_cut_is_stale_and_the_next_read_is_whole(
-    world: World, calm, tmp_path: Path, serve, provider: str, fault: str  # noqa: F811
+    world: World,
+    calm,
+    tmp_path: Path,
+    serve,
+    provider: str,
+    fault: str,  # noqa: F811
 ) -> None:
     server = serve(**world.handlers())
     server.always[provider] = fault
