@@ -164,6 +164,7 @@ class Warehouse:
                     f'COMMENT ON COLUMN {table.name}."{name}" IS {literal(description)}'
                 )
         set_state(connection, "layout", LAYOUT_VERSION)
+        bump_revision(connection)  # the published copy lacks them, too
         connection.execute("COMMIT")
 
     # -- the published copy ----------------------------------------------------------------------------------------
