@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.conftest import finished  # noqa: F401
 from tests.end_to_end.homes import SMALL_MARKET, Home, day_before
 from tests.faults.homes import Boundaries
+from tests.live.conftest import serve  # noqa: F401
 
 AS_OF = date(2024, 3, 18)
 """A Monday on which every model is due to be trained."""

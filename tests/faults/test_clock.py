@@ -10,7 +10,7 @@ import pytest
 from orchestration.ingest import WindowResult, ingest_window
 from orchestration.sources.live import LiveConfig, LiveSource
 from orchestration.warehouse import Warehouse
-from tests.live.conftest import NOW, loopback_only, serve  # noqa: F401
+from tests.live.conftest import NOW
 from tests.live.world import World, settings_of
 
 DAY = timedelta(days=1)
@@ -22,7 +22,7 @@ CHAIN = "provider = 'coinmetrics'"
 class Desk:
     """A warehouse that reads a world of providers; its own clock may be wrong, theirs is right."""
 
-    def __init__(self, home: Path, serve) -> None:  # noqa: F811
+    def __init__(self, home: Path, serve) -> None:
         self.home, self._serve = home, serve
         self.warehouse: Warehouse | None = None
 
@@ -47,12 +47,12 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path, serve) -> Desk:  # noqa: F811
+def desk(tmp_path: Path, serve) -> Desk:
     return Desk(tmp_path / "jumps", serve)
 
 
 @pytest.fixture
-def steady(tmp_path: Path, serve) -> Desk:  # noqa: F811
+def steady(tmp_path: Path, serve) -> Desk:
     return Desk(tmp_path / "steady", serve)
 
 

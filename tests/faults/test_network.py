@@ -10,7 +10,7 @@ import pytest
 from orchestration.ingest import WindowResult, fill_tables
 from orchestration.sources.live import LiveConfig, LiveSource
 from orchestration.warehouse import Warehouse
-from tests.live.conftest import NOW, loopback_only, serve  # noqa: F401
+from tests.live.conftest import NOW
 from tests.live.server import DROPPED, HTML, NOTHING, RESET, TRUNCATED, ProviderServer
 from tests.live.world import World, settings_of
 
@@ -65,7 +65,7 @@ def test_a_provider_that_is_cut_is_stale_and_the_next_read_is_whole(
     tmp_path: Path,
     serve,
     provider: str,
-    fault: str,  # noqa: F811
+    fault: str,
 ) -> None:
     server = serve(**world.handlers())
     server.always[provider] = fault
