@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -35,16 +36,37 @@ class DbtResult:
 
 
 def ensure_manifest(settings: Settings) -> dict[str, Any]:
-    """dbt's manifest, parsed again when any file of the project is newer than it."""
+    """dbt's manifest, parsed again when any file of the project is newer than it, or it cannot be read."""
     path = settings.dbt_target_dir / "manifest.json"
-    newest = max(file.stat().st_mtime for file in TRANSFORMS_DIR.rglob("*") if _is_source(file))
-    if not path.exists() or path.stat().st_mtime < newest:
+    found = _manifest(path)
+    if found is None:
         settings.dbt_target_dir.mkdir(parents=True, exist_ok=True)
         with Warehouse(settings).lock() as lock:
-            if not path.exists() or path.stat().st_mtime < newest:
+            found = _manifest(path)
+            if found is None:
+                _make_way(path)
                 _run(settings, ["parse"], lock)
                 path.touch()
-    return dict(json.loads(path.read_text()))
+    return found if found is not None else dict(json.loads(path.read_text()))
+
+
+def _manifest(path: Path) -> dict[str, Any] | None:
+    """What is at ``path``; None where it is older than the project, or no manifest."""
+    newest = max(file.stat().st_mtime for file in TRANSFORMS_DIR.rglob("*") if _is_source(file))
+    try:
+        if path.stat().st_mtime < newest:
+            return None
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError):
+        return None
+
+
+def _make_way(path: Path) -> None:
+    """Remove what dbt could not write over."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def project_fingerprint() -> str:
@@ -87,7 +109,9 @@ def build(
     if full_refresh:
         arguments.append("--full-refresh")
     results_path = settings.dbt_target_dir / "run_results.json"
-    results_path.unlink(missing_ok=True)
+    _make_way(results_path)
+    if not (manifest := settings.dbt_target_dir / "manifest.json").is_file():
+        _make_way(manifest)
     output = _run(settings, arguments, lock, may_fail=True)
     if not results_path.exists():
         raise DbtError(f"dbt stopped before it ran anything:\n{output[-4000:]}")
@@ -142,7 +166,13 @@ def _run(settings: Settings, arguments: list[str], lock: int, *, may_fail: bool 
         "TZ": "UTC",
     }
     done = subprocess.run(
-        command, env=environment, cwd=TRANSFORMS_DIR, capture_output=True, text=True, check=False
+        command,
+        env=environment,
+        cwd=TRANSFORMS_DIR,
+        capture_output=True,
+        text=True,
+        check=False,
+        pass_fds=(lock,),  # a dbt that outlives us keeps the lock until it has ended
     )
     if done.returncode != 0 and not may_fail:
         raise DbtError(f"dbt {arguments[0]} failed:\n{(done.stdout + done.stderr)[-4000:]}")

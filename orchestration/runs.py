@@ -18,6 +18,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from orchestration.disk_space import advice
 from orchestration.settings import PROJECT_ROOT, Settings
 
 
@@ -72,7 +73,8 @@ def run_job(
             run_config=config, instance=instance, tags=days, run_id=run_id, raise_on_error=False
         )
         if not result.success:
-            raise RunFailed(_reasons(instance, run_id))
+            reasons = _reasons(instance, run_id)
+            raise RunFailed("\n".join(filter(None, (reasons, advice(reasons, settings.home)))))
     return run_id
 
 

@@ -24,7 +24,7 @@ def status_tables(settings: Settings) -> list[Table]:
     if not settings.warehouse_path.exists():
         home.add_row("warehouse", "nothing yet: run `./volcast demo`")
         return [home]
-    if _is_locked(settings):
+    if is_locked(settings):
         home.add_row("warehouse", "a run is writing: ask again when it ends")
         return [home]
     with Warehouse(settings).read() as connection:
@@ -123,7 +123,8 @@ def _champion(connection: duckdb.DuckDBPyConnection) -> str:
     return escape(f"{champion.model}{since}: {champion.reason}")
 
 
-def _is_locked(settings: Settings) -> bool:
+def is_locked(settings: Settings) -> bool:
+    """Whether a run holds the warehouse lock at this moment."""
     path = settings.warehouse_path.with_suffix(".lock")
     if not path.exists():
         return False

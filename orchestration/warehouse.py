@@ -28,8 +28,8 @@ from orchestration.tables.layout import literal
 from orchestration.views import create_views
 
 CATALOG = "wh"
-LAYOUT_VERSION = "5"
-PREVIOUS_LAYOUTS = ("2", "3", "4")
+LAYOUT_VERSION = "6"
+PREVIOUS_LAYOUTS = ("2", "3", "4", "5")
 """Layouts that lack nothing but tables and columns: they are added when it is next written to."""
 PUBLISHED_SCHEMAS = (
     "raw",
@@ -166,6 +166,7 @@ class Warehouse:
                     f'COMMENT ON COLUMN {table.name}."{name}" IS {literal(description)}'
                 )
         set_state(connection, "layout", LAYOUT_VERSION)
+        bump_revision(connection)  # the published copy lacks them, too
         connection.execute("COMMIT")
 
     # -- the published copy ----------------------------------------------------------------------------------------
@@ -178,17 +179,15 @@ class Warehouse:
         """
         target = self.settings.published_path
         target.parent.mkdir(parents=True, exist_ok=True)
-        for leftover in target.parent.glob(f".{target.name}.*"):
-            if not _alive(leftover.suffixes[-1 if leftover.suffixes[-1] != ".wal" else -2]):
-                leftover.unlink()
         with self.lock():
+            for leftover in target.parent.glob(f".{target.name}.*"):
+                leftover.unlink()  # its maker is dead, or would hold the lock
             connection = self._attach(read_only=False)
             try:
                 revision = get_state(connection, "revision") or "0"
                 if target.exists() and published_revision(target) == revision:
                     return False
                 fresh = target.parent / f".{target.name}.{os.getpid()}"
-                fresh.unlink(missing_ok=True)
                 attach(connection, fresh, "published", read_only=False)
                 self._copy_tables(connection)
                 set_state(connection, "revision", revision, catalog="published")
@@ -198,10 +197,10 @@ class Warehouse:
                 connection.execute("DETACH published")
             finally:
                 connection.close()
-        os.chmod(fresh, 0o444)
-        with fresh.open("rb") as handle:
-            os.fsync(handle.fileno())
-        os.replace(fresh, target)
+            os.chmod(fresh, 0o444)
+            with fresh.open("rb") as handle:
+                os.fsync(handle.fileno())
+            os.replace(fresh, target)  # under the lock: never an older revision over a newer one
         return True
 
     @staticmethod
@@ -345,8 +344,3 @@ def set_json_state(
     connection: duckdb.DuckDBPyConnection, key: str, value: Mapping[str, Any]
 ) -> None:
     set_state(connection, key, json.dumps(value, sort_keys=True, default=str))
-
-
-def _alive(suffix: str) -> bool:
-    pid = suffix.removeprefix(".")
-    return pid.isdigit() and int(pid) != os.getpid() and Path(f"/proc/{pid}").exists()

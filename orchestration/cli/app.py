@@ -55,6 +55,10 @@ def guard(action: Callable[[], T]) -> T:
         if not isinstance(error, expected) or os.environ.get("VOLCAST_DEBUG"):
             raise
         errors.print(f"[bold red]error[/]: {escape(str(error))}", soft_wrap=True)
+        from orchestration.disk_space import advice, is_full
+
+        if is_full(str(error)) and "no space for" not in str(error):
+            errors.print(escape(advice(str(error), read_settings().home)), soft_wrap=True)
         raise typer.Exit(1) from None
 
 

@@ -77,6 +77,8 @@ class ProviderServer:
         self.clock = clock or (lambda: datetime.now(UTC))
         self.clock_skew = timedelta(0)
         self.requests: list[Request] = []
+        self.always: dict[str, str] = {}
+        """provider -> the fault of every answer of it."""
         self._plan: deque[str | None] = deque()
         self._lock = threading.Lock()
         self._http = _Server(("127.0.0.1", 0), _handler_of(self))
@@ -150,7 +152,7 @@ def _handler_of(server: ProviderServer) -> type[BaseHTTPRequestHandler]:
                 self.command,
             )
             server.requests.append(request)
-            fault = server.next_fault()
+            fault = server.always.get(provider) or server.next_fault()
             if fault == DROPPED:
                 self.close_connection = True
                 return
