@@ -15,4 +15,8 @@ __all__ = ["app", "main", "operating", "reading", "risk", "running"]
 
 def main() -> None:
     """Entry point of the ``volcast`` program."""
+    from orchestration.masking import mask_logs, mask_tracebacks
+
+    mask_logs()
+    mask_tracebacks()
     app()

@@ -54,7 +54,9 @@ def guard(action: Callable[[], T]) -> T:
         expected = (ValueError, RuntimeError, LookupError, OSError, duckdb.Error)
         if not isinstance(error, expected) or os.environ.get("VOLCAST_DEBUG"):
             raise
-        errors.print(f"[bold red]error[/]: {escape(str(error))}", soft_wrap=True)
+        from orchestration.secrets import mask
+
+        errors.print(f"[bold red]error[/]: {escape(mask(str(error)))}", soft_wrap=True)
         raise typer.Exit(1) from None
 
 
