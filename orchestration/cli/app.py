@@ -73,20 +73,15 @@ def read_settings() -> Any:
 
 
 def query_table(settings: Any, query: str, *, as_csv: bool = False, live: bool = False) -> None:
-    def fetch() -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
-        import duckdb
+    """A query of ours, on the published copy or on the live warehouse; ``cli/querying.py`` has those that people type."""
 
+    def fetch() -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
         from orchestration.warehouse import Warehouse, read_published
 
         opened = Warehouse(settings).read() if live else read_published(settings)
         with opened as connection:
-            try:
-                found = connection.execute(query)
-                if found.description is None:
-                    return [], []
-                return [item[0] for item in found.description], found.fetchall()
-            except duckdb.Error as error:
-                raise ValueError(str(error)) from None
+            found = connection.execute(query)
+            return [item[0] for item in found.description or ()], found.fetchall()
 
     print_table(*guard(fetch), as_csv=as_csv)
 
