@@ -40,7 +40,8 @@ def ensure_manifest(settings: Settings) -> dict[str, Any]:
     path = settings.dbt_target_dir / "manifest.json"
     newest = max(file.stat().st_mtime for file in TRANSFORMS_DIR.rglob("*") if _is_source(file))
     if not path.exists() or path.stat().st_mtime < newest:
-        settings.dbt_target_dir.mkdir(parents=True, exist_ok=True)
+        settings.make_home()
+        settings.dbt_target_dir.mkdir(exist_ok=True)
         with Warehouse(settings).lock() as lock:
             if not path.exists() or path.stat().st_mtime < newest:
                 _run(settings, ["parse"], lock)

@@ -326,6 +326,11 @@ class Settings(BaseModel):
 
     # -- places under the home -------------------------------------------------------------------------------------
 
+    def make_home(self) -> Path:
+        """The home; where it is not there yet, it is made for its owner alone, who may open it to others."""
+        self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return self.home
+
     @property
     def warehouse_path(self) -> Path:
         return self.home / "warehouse.duckdb"

@@ -64,7 +64,7 @@ class Warehouse:
         the lock outlives a parent that is killed before it.
         """
         path = self.settings.warehouse_path.with_suffix(".lock")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self.settings.make_home()
         deadline = time.monotonic() + self.settings.lock_timeout_seconds
         with path.open("a+") as handle:
             while True:

@@ -6,6 +6,8 @@ the commands, so that ``--help`` is quick.
 
 from __future__ import annotations
 
+import os
+
 from orchestration.cli import running  # isort: skip  # the order of --help
 from orchestration.cli import risk, querying, reading, operating  # isort: skip
 from orchestration.cli.app import app
@@ -17,6 +19,7 @@ def main() -> None:
     """Entry point of the ``volcast`` program."""
     from orchestration.masking import mask_logs, mask_tracebacks
 
+    os.umask(os.umask(0o077) | 0o027)  # what is written is nobody else's to change, or to read
     mask_logs()
     mask_tracebacks()
     app()
