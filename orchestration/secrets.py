@@ -234,8 +234,8 @@ def _character(character: str) -> str:
     if character in "\"'&<>":
         forms.append("&(?i:" + "|".join(sorted(map(re.escape, entities))) + ")")
         forms.append(rf"\\+u(?i:{code:04x})")
-    if character == " ":
-        forms.append(r"\+")
+    if character in "+ ":  # each is the other, where a form is decoded that was not encoded
+        forms += [r"\+", " "]
     return f"(?:{'|'.join(forms)})"
 
 

@@ -133,7 +133,9 @@ def _is_loopback(host: str) -> bool:
         found = socket.getaddrinfo(host or "0.0.0.0", None)  # noqa: S104 - nothing listens here
     except OSError:
         return False
-    return all(ipaddress.ip_address(str(address[0]).split("%")[0]).is_loopback for *_, address in found)
+    return all(
+        ipaddress.ip_address(str(address[0]).split("%")[0]).is_loopback for *_, address in found
+    )
 
 
 def _check_port(host: str, port: int) -> None:

@@ -8,18 +8,10 @@ from pathlib import Path
 import pytest
 
 from orchestration.settings import PROJECT_ROOT
-from tests.end_to_end.homes import Home
+from tests.end_to_end.homes import SMALL_MARKET, Home
 from tests.security.outbound import namespace, python, run_watched
 
-MARKET = {
-    "VOLCAST_SOURCE": "simulated",
-    "VOLCAST_ASSETS": "BTC,ETH",
-    "VOLCAST_SIMULATED_START": "2023-07-01",
-    "VOLCAST_MODELS": "random_walk,log_har,harx_cal,attention",
-    "VOLCAST_ATTENTION_EPOCHS": "1",
-    "VOLCAST_EXPLANATION_CHECKS": "false",
-    "VOLCAST_TRAIN_WINDOW_DAYS": "180",
-}
+MARKET = {**SMALL_MARKET, "VOLCAST_EXPLANATION_CHECKS": "false", "VOLCAST_ATTENTION_EPOCHS": "1"}
 
 IMPORT_ALL = """
 import importlib, pkgutil

@@ -12,6 +12,7 @@ import json
 import logging
 import re
 from typing import Any
+from urllib.parse import quote
 
 import requests
 
@@ -85,7 +86,8 @@ def open_client(transport: Transport) -> tuple[Any, Session]:
 
     logging.getLogger("urllib3.connectionpool").addFilter(_without_key)
     session = Session(transport)
-    return CoinMetricsClient(api_key=api_key(transport.provider), session=session), session  # type: ignore[arg-type]
+    key = quote(api_key(transport.provider), safe="")  # the client puts it into the URL as it is
+    return CoinMetricsClient(api_key=key, session=session), session  # type: ignore[arg-type]
 
 
 def as_json(client: Any) -> dict[str, str]:
