@@ -7,9 +7,8 @@ rows on a terminal than a person reads.
 from __future__ import annotations
 
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Annotated, Any
 
 import typer
@@ -37,13 +36,15 @@ def sql(
 
         from orchestration.warehouse import read_published
 
+        def ask(connection: Any) -> None:
+            found = connection.execute(query)
+            if found.description is not None:
+                _show(found, as_csv=as_csv)
+
         with read_published(settings, memory=memory) as connection:
             try:
-                with _limited(connection, seconds):
-                    found = connection.execute(query)
-                    if found.description is not None:
-                        _show(found, as_csv=as_csv)
-            except duckdb.InterruptException:
+                _within(seconds, connection, ask)
+            except TimeoutError:
                 raise ValueError(
                     f"stopped after {seconds:g} s: ask for less, or raise --seconds"
                 ) from None
@@ -55,16 +56,16 @@ def sql(
     guard(answer)
 
 
-@contextmanager
-def _limited(connection: Any, seconds: float) -> Iterator[None]:
-    """Whatever the connection does is interrupted after that time."""
-    timer = threading.Timer(seconds, connection.interrupt)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
+def _within(seconds: float, connection: Any, ask: Callable[[Any], None]) -> None:
+    """Run ``ask`` in a thread of its own, so that this one is free to hear Ctrl-C and the clock. Raises ``TimeoutError``."""
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(ask, connection)
+        try:
+            asked.result(timeout=seconds)
+        except (KeyboardInterrupt, TimeoutError):
+            while not wait([asked], timeout=0.2).done:
+                connection.interrupt()  # again: the query may not have begun yet
+            raise
 
 
 def _show(found: Any, *, as_csv: bool) -> None:
