@@ -105,6 +105,7 @@ class WorkerSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     snapshot: str
+    snapshot_sha256: str | None = None
     output: str
     device: Literal["auto", "cpu", "cuda"] = "auto"
     fits: tuple[FitSpec, ...] = Field(min_length=1)
@@ -179,7 +180,7 @@ def model_version(
 
 def run(spec: WorkerSpec, reporter: Reporter) -> list[FitResult]:
     """Make every fit of the spec and write the list of results; a failing fit does not stop the others."""
-    panel = Panel.read(spec.snapshot)
+    panel = Panel.read(spec.snapshot, spec.snapshot_sha256)
     reporter.line(
         f"snapshot {spec.snapshot}: {len(panel.assets)} coins, {panel.days[0]} to {panel.days[-1]}, "
         f"source {panel.source}; {len(spec.fits)} fits"

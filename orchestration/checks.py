@@ -8,6 +8,7 @@ import dagster as dg
 
 from orchestration.assets.common import WAREHOUSE_POOL, key_of, source_metadata
 from orchestration.gates import SUITES, run_gate
+from orchestration.markdown import in_markdown
 from orchestration.partitions import day_range
 from orchestration.platform import Platform
 
@@ -33,7 +34,7 @@ def _gate(suite: str) -> dg.AssetChecksDefinition:
                 f"{suite}: {item.expectation} on {item.column or 'the table'}: {item.observed}. {item.message}"
             )
         lines = "\n".join(
-            f"| {item.severity} | {item.expectation} | {item.column or ''} | {item.observed} | {item.message} |"
+            f"| {' | '.join(map(in_markdown, (item.severity, item.expectation, item.column or '', item.observed, item.message)))} |"
             for item in failures
         )
         table = f"| severity | expectation | column | observed | what to do |\n|---|---|---|---|---|\n{lines}"

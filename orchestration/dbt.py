@@ -16,6 +16,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from orchestration.secrets import without_secrets
 from orchestration.settings import TRANSFORMS_DIR, Settings
 from orchestration.warehouse import Warehouse
 
@@ -40,7 +41,8 @@ def ensure_manifest(settings: Settings) -> dict[str, Any]:
     path = settings.dbt_target_dir / "manifest.json"
     found = _manifest(path)
     if found is None:
-        settings.dbt_target_dir.mkdir(parents=True, exist_ok=True)
+        settings.make_home()
+        settings.dbt_target_dir.mkdir(exist_ok=True)
         with Warehouse(settings).lock() as lock:
             found = _manifest(path)
             if found is None:
@@ -158,7 +160,7 @@ def _run(settings: Settings, arguments: list[str], lock: int, *, may_fail: bool 
         str(settings.dbt_target_dir / "logs"),
     ]
     environment = {
-        **os.environ,
+        **without_secrets(os.environ),
         "VOLCAST_WAREHOUSE_PATH": str(settings.warehouse_path),
         "VOLCAST_MEMORY_LIMIT": settings.memory_limit,
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",

@@ -15,7 +15,6 @@ import duckdb
 import numpy as np
 import pandas as pd
 
-from ml import artifacts
 from ml.forecasts import QUANTILE_COLUMNS
 from ml.risk.leverage import LeveragePolicy, target_leverage
 from ml.risk.leverage_path import LONGEST_GAP_DAYS, LastAdvice, LeverageAdvice, follow
@@ -64,9 +63,7 @@ def risk_rows(
     forecasts = _forecasts(connection, settings, first, last, audited)
     parts = []
     for block in blocks:
-        state = artifacts.load(
-            str(settings.artifacts_dir / block.artifact_uri), block.artifact_hash
-        )
+        state = block.state(settings)
         tails = {
             (asset, int(horizon)): TailFit.from_dict(tail)
             for asset, by_horizon in state.meta["tail"].items()

@@ -28,7 +28,8 @@ class RunFailed(RuntimeError):
 
 def prepare_home(settings: Settings) -> None:
     """Make the home and its Dagster folder, and point DAGSTER_HOME at it."""
-    settings.dagster_home.mkdir(parents=True, exist_ok=True)
+    settings.make_home()
+    settings.dagster_home.mkdir(exist_ok=True)
     wanted, held = PROJECT_ROOT / "dagster.yaml", settings.dagster_home / "dagster.yaml"
     if not held.exists() or held.read_bytes() != wanted.read_bytes():
         temporary = held.with_suffix(f".{os.getpid()}")

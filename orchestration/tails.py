@@ -14,7 +14,6 @@ import duckdb
 import numpy as np
 import pandas as pd
 
-from ml import artifacts
 from ml.forecasts import HORIZONS
 from ml.risk.tails import TailFit
 from ml.tails.peaks import FEW_INDEPENDENT, fit_pareto
@@ -47,7 +46,7 @@ def tail_rows(
 
 def version_tails(settings: Settings, block: ServedDays) -> pd.DataFrame:
     """Both tails of every coin and horizon that a version was fitted on; where there is none, a row that says why."""
-    state = artifacts.load(str(settings.artifacts_dir / block.artifact_uri), block.artifact_hash)
+    state = block.state(settings)
     kept: dict[str, dict[str, Any]] = state.meta["tail"]
     rows = [
         {

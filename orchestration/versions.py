@@ -12,7 +12,7 @@ from datetime import date, timedelta
 import duckdb
 
 from ml import artifacts, models
-from ml.model import VolatilityModel
+from ml.model import ModelState, VolatilityModel
 from orchestration.settings import Settings
 
 Retrains = Mapping[str, Sequence[date]]
@@ -47,9 +47,20 @@ class ServedDays:
 
     def load(self, settings: Settings) -> VolatilityModel:
         """The fitted model. Raises ``ml.artifacts.ArtifactError`` when the artefact is not what the registry says."""
-        return models.from_state(
-            artifacts.load(str(settings.artifacts_dir / self.artifact_uri), self.artifact_hash)
-        )
+        return models.from_state(self.state(settings))
+
+    def state(self, settings: Settings) -> ModelState:
+        """What was stored of the fit, its hash verified. Raises as ``load`` does."""
+        return artifacts.load(artifact_place(settings, self.artifact_uri), self.artifact_hash)
+
+
+def artifact_place(settings: Settings, uri: str) -> str:
+    """The folder of the artefact that the registry or a worker calls ``uri``. Raises ``ArtifactError`` for one outside of the store."""
+    store = settings.artifacts_dir.resolve()
+    place = (store / uri).resolve()
+    if place == store or not place.is_relative_to(store):
+        raise artifacts.ArtifactError(f"artefact {uri!r}: expected a folder inside {store}")
+    return str(place)
 
 
 def served_days(

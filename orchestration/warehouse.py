@@ -64,7 +64,7 @@ class Warehouse:
         the lock outlives a parent that is killed before it.
         """
         path = self.settings.warehouse_path.with_suffix(".lock")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self.settings.make_home()
         deadline = time.monotonic() + self.settings.lock_timeout_seconds
         with path.open("a+") as handle:
             while True:
@@ -114,6 +114,7 @@ class Warehouse:
             connection.execute("SET TimeZone = 'UTC'")
             connection.execute("SET memory_limit = ?", [self.settings.memory_limit])
             connection.execute("SET temp_directory = ?", [str(self.settings.spill_dir)])
+            connection.execute("SET autoinstall_known_extensions = false")  # downloads nothing
             attach(connection, self.settings.warehouse_path, CATALOG, read_only=read_only)
             connection.execute(f"USE {CATALOG}")
         except duckdb.Error as error:
@@ -229,8 +230,13 @@ class Warehouse:
 
 
 @contextmanager
-def read_published(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open the published copy read-only with no access to anything else. Raises ``WarehouseError`` if nothing is there yet."""
+def read_published(
+    settings: Settings, *, memory: str | None = None
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open the published copy read-only with no access to anything else: no file, no network, no extension, no spilling to disk.
+
+    ``memory`` bounds what a query may take, such as 4GiB. Raises ``WarehouseError`` if nothing is published yet.
+    """
     path = settings.published_path
     if not path.exists():
         raise WarehouseError(
@@ -242,6 +248,9 @@ def read_published(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
         connection.execute("SET TimeZone = 'UTC'")
         attach(connection, path, "volcast", read_only=True)
         connection.execute("USE volcast")
+        connection.execute("SET temp_directory = ''")
+        if memory is not None:
+            connection.execute(f"SET memory_limit = {literal(memory)}")
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
         yield connection

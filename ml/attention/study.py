@@ -63,6 +63,7 @@ class StudySpec(BaseModel):
 
     name: str
     snapshot: str
+    snapshot_sha256: str | None = None
     output: str  # folder URI of this study
     device: Literal["auto", "cpu", "cuda"] = "auto"
     config: dict[str, Any] = Field(default_factory=dict)  # of today: trial 0
@@ -283,7 +284,7 @@ def run(spec: StudySpec, reporter: Reporter) -> list[Trial]:
     """The study in this process: trials of earlier runs are read, each new one is kept before the next begins."""
     from ml.models import MODELS
 
-    panel = Panel.read(spec.snapshot)
+    panel = Panel.read(spec.snapshot, spec.snapshot_sha256)
     device = resolve_device(spec.device, MODELS["attention"])
     kept = read_trials(spec)
     reporter.line(

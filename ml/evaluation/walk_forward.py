@@ -36,6 +36,7 @@ FORECAST_COLUMNS: tuple[str, ...] = (
 )  # fmt: skip
 REFUSAL_COLUMNS: tuple[str, ...] = (*KEY, "trained_as_of", "reason")
 
+HASH_SUFFIX = ".sha256"
 Create = Callable[[str], VolatilityModel]
 
 
@@ -244,12 +245,16 @@ def _attempt(
 
 
 def _stored(folder: Path | None, task: _Task) -> pd.DataFrame | None:
-    """What an earlier run finished; None when there is nothing or it cannot be read."""
+    """What an earlier run finished; None when there is nothing, or not what that run wrote."""
     if folder is None:
         return None
+    path = _path(folder, task)
     try:
-        return pd.read_parquet(_path(folder, task))
-    except (OSError, pa.ArrowException):
+        content = path.read_bytes()
+        if path.with_suffix(HASH_SUFFIX).read_text() != hashlib.sha256(content).hexdigest():
+            return None
+        return pd.read_parquet(BytesIO(content))
+    except (OSError, ValueError, pa.ArrowException):
         return None
 
 
@@ -298,7 +303,10 @@ def _run(shared: _Shared, task: _Task) -> pd.DataFrame:
     buffer = BytesIO()
     frame[list(FORECAST_COLUMNS)].to_parquet(buffer, index=False)
     if shared.folder is not None:
-        write_atomically(str(_path(shared.folder, task)), buffer.getvalue())
+        path, content = _path(shared.folder, task), buffer.getvalue()
+        write_atomically(str(path), content)
+        digest = hashlib.sha256(content).hexdigest()
+        write_atomically(str(path.with_suffix(HASH_SUFFIX)), digest.encode())
     frame = pd.read_parquet(buffer)  # the types that a resumed run reads
     frame.attrs["seconds"] = time.perf_counter() - started
     return frame

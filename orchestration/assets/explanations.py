@@ -28,7 +28,7 @@ from orchestration.panels import read_features
 from orchestration.partitions import ONE_RUN, day_range
 from orchestration.platform import Platform
 from orchestration.retention import kept_from
-from orchestration.versions import ServedDays, served_days
+from orchestration.versions import ServedDays, artifact_place, served_days
 from orchestration.warehouse import replace_rows
 
 ATTENTION_MODELS = ("attention",)
@@ -147,7 +147,7 @@ def store_checks(platform: Platform) -> list[str]:
         }
     stored = []
     for model, version, uri, artifact_hash in versions:
-        found = load_checks(str(settings.artifacts_dir / str(uri)), str(artifact_hash))
+        found = load_checks(artifact_place(settings, str(uri)), str(artifact_hash))
         checks = not_judged(NO_CHECKS) if found is None else found
         own = held[str(model), str(version)]
         if set(own) == set(checks) or (found is None and own):

@@ -14,6 +14,7 @@ from dagster_dbt import DagsterDbtTranslator, build_dbt_asset_specs
 
 from orchestration import dbt
 from orchestration.assets.common import DAILY_FRESHNESS, OWNERS, WAREHOUSE_POOL, source_metadata
+from orchestration.markdown import in_markdown
 from orchestration.partitions import DAILY, ONE_RUN, day_range
 from orchestration.platform import Platform
 from orchestration.settings import Settings
@@ -246,7 +247,10 @@ def _results(
                 **(
                     {
                         "failures": dg.MetadataValue.md(
-                            "\n".join(f"- {test.unique_id}: {test.message}" for test in failed)
+                            "\n".join(
+                                f"- {in_markdown(f'{test.unique_id}: {test.message}')}"
+                                for test in failed
+                            )
                         )
                     }
                     if failed

@@ -18,6 +18,7 @@ from orchestration.assets.common import (
 )
 from orchestration.headline_tone import daily_tone
 from orchestration.ingest import WindowResult, ingest_window
+from orchestration.markdown import in_markdown
 from orchestration.partitions import DAILY, ONE_RUN, day_range
 from orchestration.platform import Platform
 from orchestration.raw_rows import IngestCount, append_batch
@@ -106,7 +107,7 @@ def require_prices(table: str, found: WindowResult) -> None:
 
 
 def _listing(lines: Sequence[str]) -> str:
-    return "\n".join(f"- {line}" for line in lines) or "none"
+    return "\n".join(f"- {in_markdown(line)}" for line in lines) or "none"
 
 
 def _score_headlines(platform: Platform, context: dg.AssetExecutionContext) -> IngestCount:

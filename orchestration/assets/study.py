@@ -62,6 +62,7 @@ def studies(
     spec = StudySpec(
         name=name,
         snapshot=str(folder),
+        snapshot_sha256=snapshot_hash,
         output=str(settings.artifacts_dir / "studies" / name),
         device=settings.device,
         config=fit_config(settings, "attention"),

@@ -27,7 +27,7 @@ from orchestration.panels import FeatureFrames, read_features
 from orchestration.partitions import day_range, days_of
 from orchestration.platform import Platform
 from orchestration.settings import Settings
-from orchestration.versions import read_retrains, trained_on
+from orchestration.versions import artifact_place, read_retrains, trained_on
 from orchestration.warehouse import replace_rows
 from orchestration.workers import run_worker
 
@@ -131,7 +131,7 @@ def with_warm_starts(
                 if json.dumps(json.loads(config), sort_keys=True) == same:
                     earlier[trained.isoformat()] = {
                         "trained_as_of": trained.isoformat(),
-                        "uri": str(settings.artifacts_dir / uri),
+                        "uri": artifact_place(settings, str(uri)),
                         "artifact_hash": artifact_hash,
                     }
             for other in due:
@@ -186,6 +186,7 @@ def registry(
     folder, snapshot_hash = write_training_snapshot(settings, frames)
     spec = {
         "snapshot": str(folder),
+        "snapshot_sha256": snapshot_hash,
         "output": str(settings.artifacts_dir / "models"),
         "device": settings.device,
         "fits": [
@@ -269,7 +270,7 @@ def _registry_rows(
     run_id: str,
 ) -> pd.DataFrame:
     now = datetime.now(UTC)
-    store = str(settings.artifacts_dir)
+    store = settings.artifacts_dir.resolve()
     return pd.DataFrame(
         [
             {
@@ -282,7 +283,9 @@ def _registry_rows(
                 "snapshot_hash": snapshot_hash,
                 "data_hash": item["data_hash"],
                 "artifact_hash": item["artifact_hash"],
-                "artifact_uri": str(item["uri"]).removeprefix(store).lstrip("/"),
+                "artifact_uri": str(
+                    Path(artifact_place(settings, str(item["uri"]))).relative_to(store)
+                ),
                 "code_version": item["code_version"],
                 "config": json.dumps(fit_config(settings, item["model"]), sort_keys=True),
                 "seed": int(item["seed"]),

@@ -6,13 +6,20 @@ the commands, so that ``--help`` is quick.
 
 from __future__ import annotations
 
+import os
+
 from orchestration.cli import running  # isort: skip  # the order of --help
-from orchestration.cli import risk, reading, operating, keeping  # isort: skip
+from orchestration.cli import risk, querying, reading, operating, keeping  # isort: skip
 from orchestration.cli.app import app
 
-__all__ = ["app", "keeping", "main", "operating", "reading", "risk", "running"]
+__all__ = ["app", "keeping", "main", "operating", "querying", "reading", "risk", "running"]
 
 
 def main() -> None:
     """Entry point of the ``volcast`` program."""
+    from orchestration.masking import mask_logs, mask_tracebacks
+
+    os.umask(os.umask(0o077) | 0o027)  # what is written is nobody else's to change, or to read
+    mask_logs()
+    mask_tracebacks()
     app()

@@ -54,11 +54,13 @@ def guard(action: Callable[[], T]) -> T:
         expected = (ValueError, RuntimeError, LookupError, OSError, duckdb.Error)
         if not isinstance(error, expected) or os.environ.get("VOLCAST_DEBUG"):
             raise
-        errors.print(f"[bold red]error[/]: {escape(str(error))}", soft_wrap=True)
         from orchestration.disk_space import advice, is_full
+        from orchestration.secrets import mask
 
-        if is_full(str(error)) and "no space for" not in str(error):
-            errors.print(escape(advice(str(error), read_settings().home)), soft_wrap=True)
+        text = mask(str(error))
+        errors.print(f"[bold red]error[/]: {escape(text)}", soft_wrap=True)
+        if is_full(text) and "no space for" not in text:
+            errors.print(escape(advice(text, read_settings().home)), soft_wrap=True)
         raise typer.Exit(1) from None
 
 
@@ -75,20 +77,15 @@ def read_settings() -> Any:
 
 
 def query_table(settings: Any, query: str, *, as_csv: bool = False, live: bool = False) -> None:
-    def fetch() -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
-        import duckdb
+    """A query of ours, on the published copy or on the live warehouse; ``cli/querying.py`` has those that people type."""
 
+    def fetch() -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
         from orchestration.warehouse import Warehouse, read_published
 
         opened = Warehouse(settings).read() if live else read_published(settings)
         with opened as connection:
-            try:
-                found = connection.execute(query)
-                if found.description is None:
-                    return [], []
-                return [item[0] for item in found.description], found.fetchall()
-            except duckdb.Error as error:
-                raise ValueError(str(error)) from None
+            found = connection.execute(query)
+            return [item[0] for item in found.description or ()], found.fetchall()
 
     print_table(*guard(fetch), as_csv=as_csv)
 

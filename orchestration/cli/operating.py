@@ -13,6 +13,8 @@ from orchestration.cli.app import (
     DAY,
     app,
     console,
+    errors,
+    escape,
     guard,
     quarantine,
     query_table,
@@ -22,8 +24,16 @@ from orchestration.cli.app import (
 
 @app.command()
 def dev(
-    port: Annotated[int, typer.Option(help="Port of the UI, on loopback.")] = 3000,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port of the UI.")] = 3000,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; others than loopback are for a proxy only.")
+    ] = "127.0.0.1",
+    read_only: Annotated[
+        bool,
+        typer.Option(
+            "--read-only", help="The UI alone, showing and starting nothing; no schedules run."
+        ),
+    ] = False,
 ) -> None:
     """Start the Dagster UI and its daemon."""
     settings = read_settings()
@@ -32,6 +42,17 @@ def dev(
 
     guard(lambda: _check_port(host, port))
     prepare_home(settings)
+    if not _is_loopback(host):
+        errors.print(
+            f"[bold yellow]warning[/]: {escape(host)} is not loopback. Dagster has no authentication: whoever reaches port {port} "
+            + (
+                "sees every run, table and setting."
+                if read_only
+                else "can start runs and change schedules."
+            )
+            + " Put a proxy with a login in front (deploy/proxy) and close the port to everyone else.",
+            soft_wrap=True,
+        )
     console.print(
         f"Dagster UI at http://{host}:{port} (Ctrl-C stops it); instance under {settings.dagster_home}",
         soft_wrap=True,
@@ -39,18 +60,9 @@ def dev(
     os.environ["PYTHONPATH"] = os.pathsep.join(
         filter(None, [str(PROJECT_ROOT), os.environ.get("PYTHONPATH", "")])
     )
-    command = [
-        sys.executable,
-        "-m",
-        "dagster",
-        "dev",
-        "-w",
-        str(PROJECT_ROOT / "workspace.yaml"),
-        "-h",
-        host,
-        "-p",
-        str(port),
-    ]
+    program = ["dagster_webserver", "--read-only"] if read_only else ["dagster", "dev"]
+    workspace = str(PROJECT_ROOT / "workspace.yaml")
+    command = [sys.executable, "-m", *program, "-w", workspace, "-h", host, "-p", str(port)]
     os.execv(sys.executable, command)  # noqa: S606 - replaces this process, no shell wanted
 
 
@@ -112,10 +124,24 @@ def quarantine_release(
     console.print(f"{guard(release)} row released by {by}")
 
 
+def _is_loopback(host: str) -> bool:
+    """Whether every address that ``host`` stands for is this machine's own; an empty one stands for all addresses."""
+    import ipaddress
+    import socket
+
+    try:
+        found = socket.getaddrinfo(host or "0.0.0.0", None)  # noqa: S104 - nothing listens here
+    except OSError:
+        return False
+    return all(
+        ipaddress.ip_address(str(address[0]).split("%")[0]).is_loopback for *_, address in found
+    )
+
+
 def _check_port(host: str, port: int) -> None:
     import socket
 
-    with socket.socket() as probe:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))

@@ -17,6 +17,7 @@ import duckdb
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from orchestration.markdown import in_markdown
 from orchestration.model_cards import identity, outcomes, soundness
 from orchestration.model_cards.limits import limits
 from orchestration.model_cards.sections import Facts, Section
@@ -132,19 +133,11 @@ def _replace(path: Path, text: str) -> bool:
     return True
 
 
-_ESCAPED = re.compile(r"[\\`*{}\[\]!|~$@]|(?<!\w)_|_(?!\w)|^[-+#]|(?<=:)/|(?<=www)\.")
-"""What CommonMark and GitHub's dialect read as markup; a slash after a colon and the dot of www., so that no address becomes a link."""
 _CHIPS = {
     **dict.fromkeys(("clear", "valid", "ok", "steady", "green", "champion", "open", "promote", "keep"), "good"),
     **dict.fromkeys(("weak", "not judged", "yellow", "drift", "refuse", "retrain", "warned"), "warn"),
     **dict.fromkeys(("flagged", "invalid", "red", "closed", "failed"), "bad"),
 }  # fmt: skip
-
-
-def in_markdown(value: str) -> str:
-    """Text that is only text: no markup, no HTML, no new line, nothing that ends a table cell."""
-    text = re.sub(r"\s+", " ", str(value)).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")  # fmt: skip
-    return _ESCAPED.sub(lambda found: f"\\{found[0]}", text)
 
 
 @cache

@@ -44,11 +44,11 @@
     and as_of_days.as_of < coalesce({{ alias }}.superseded_on, date '9999-12-31')
 {%- endmacro %}
 
-{#- Whether a coin is one of vars.assets; every coin is when the list is empty. -#}
+{#- Whether a coin is one of vars.assets; every coin is when the list is empty. The names may come from data, so their quotes are doubled. -#}
 {% macro is_wanted(column) -%}
     {%- set coins = var('assets', []) -%}
     {%- if coins -%}
-        list_contains(['{{ coins | join("', '") }}'], {{ column }})
+        list_contains(['{{ coins | map('replace', "'", "''") | join("', '") }}'], {{ column }})
     {%- else -%}
         true
     {%- endif -%}

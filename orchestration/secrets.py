@@ -1,0 +1,252 @@
+"""Secrets: where they come from, and how they are kept out of everything that is written.
+
+In: environment variables, and the lines ``NAME=VALUE`` of the file that ``VOLCAST_SECRETS_FILE`` names. Out: a secret's value for who
+needs it, text with every secret replaced by ``***``, and an environment without any for child processes. Never: a value in a message, a
+file that others may read, or one inside the repository or the home, which backups copy.
+
+Which variables are secret: every one of the file, and those of the environment whose names say so (``..._API_KEY``, ``..._PASSWORD``,
+``..._TOKEN``, ``..._SECRET``, ``VOLCAST_ALERT_..._URL``). A password or token inside the URL of another variable is one too.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from urllib.parse import unquote
+
+SECRETS_FILE = "VOLCAST_SECRETS_FILE"
+MASK = "***"
+SHORTEST = 6
+"""Characters: a shorter value would take innocent text with it wherever it is masked."""
+
+_REPOSITORY = Path(__file__).resolve().parent.parent
+_SECRET_NAME = re.compile(
+    r"(?:^|_)(?:API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|DSN)$"
+    r"|^VOLCAST_ALERT_.*_URL$"
+)
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_PARAMETER = (
+    r"(?:[\w.-]*(?:api[_-]?key|access[_-]?key|token|secret|password|passwd|signature)|key|sig|auth)"
+)
+_USERINFO = re.compile(r"(?<=://)([^\s/?#\"'\\<>]*)@(?=[^\s/?#@])")
+_QUERY = re.compile(rf"([?&;]{_PARAMETER}=)([^&;,\s\"'\\<>]+)", re.IGNORECASE)
+_HEADER = re.compile(
+    r"((?:authorization|x-api-key|api-key|cookie)[\"']?\s*[:=]\s*[\"']?(?:(?:basic|bearer|token|digest)\s+)?)([^\s\"'\\,;}]+)",
+    re.IGNORECASE,
+)
+_BEARER = re.compile(r"(\bbearer\s+)([A-Za-z0-9._~+/-]{12,}=*)", re.IGNORECASE)
+_HOOK = re.compile(r"(hooks\.slack(?:-gov)?\.com/)([^\s\"'\\<>]+)", re.IGNORECASE)
+
+
+class SecretsError(ValueError):
+    """The secrets file or a secret cannot be used; the message names it and never quotes a value."""
+
+
+def secret(name: str) -> str | None:
+    """The secret of the variable ``name``, such as VOLCAST_SMTP_PASSWORD: the environment's, else the file's; None without one.
+
+    Raises ``SecretsError`` for a secrets file that must not be used, and for a value that is too short to be masked.
+    """
+    value = os.environ.get(name, "").strip() or from_file().get(name, "")
+    if not value:
+        return None
+    if len(value) < SHORTEST:
+        raise SecretsError(
+            f"{name} has {len(value)} characters: expected at least {SHORTEST}, a shorter one cannot be masked in logs"
+        )
+    return value
+
+
+def from_file() -> Mapping[str, str]:
+    """The variables of the secrets file; none where ``VOLCAST_SECRETS_FILE`` is not set. Raises ``SecretsError``."""
+    named = os.environ.get(SECRETS_FILE, "").strip()
+    if not named:
+        return {}
+    path = Path(named).expanduser().absolute()
+    home = os.environ.get("VOLCAST_HOME", "").strip() or str(_REPOSITORY / ".volcast")
+    try:
+        resolved = path.resolve(strict=True)
+        found = resolved.stat()
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or "a loop of links"
+        raise SecretsError(f"{SECRETS_FILE}={named}: cannot be read ({reason})") from None
+    return _parsed(named, path, resolved, Path(home).expanduser().resolve(), found.st_ctime_ns)
+
+
+@lru_cache(maxsize=4)
+def _parsed(
+    named: str, path: Path, resolved: Path, home: Path, changed_ns: int
+) -> Mapping[str, str]:
+    for folder, what in ((_REPOSITORY, "the repository"), (home, "VOLCAST_HOME")):
+        if resolved.is_relative_to(folder) or path.is_relative_to(folder):
+            raise SecretsError(
+                f"{SECRETS_FILE}={named}: lies inside {what} ({folder}), which is copied and shared: keep it elsewhere, such as "
+                "/etc/volcast/secrets.env"
+            )
+    content = _content(named, resolved)
+    try:
+        lines = content.decode("utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise SecretsError(f"{SECRETS_FILE}={named}: expected UTF-8 text") from None
+    values: dict[str, str] = {}
+    for number, line in enumerate(lines, 1):
+        text = line.strip()
+        if not text or text.startswith("#"):
+            continue
+        name, equals, value = text.removeprefix("export ").partition("=")
+        name, value = name.strip(), value.strip()
+        if not equals or not _VARIABLE.fullmatch(name):
+            raise SecretsError(f"{SECRETS_FILE}={named} line {number}: expected NAME=VALUE")
+        if len(value) >= 2 and value[0] == value[-1] and value[0] in "\"'":
+            value = value[1:-1]
+        values[name] = value
+    return values
+
+
+def _content(named: str, path: Path) -> bytes:
+    """What the file holds. The file that is looked at is the file that is read; there is no waiting for a named pipe."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise SecretsError(f"{SECRETS_FILE}={named}: cannot be read ({error.strerror})") from None
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise SecretsError(f"{SECRETS_FILE}={named}: expected a plain file")
+        if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            raise SecretsError(
+                f"{SECRETS_FILE}={named}: group or others may use it (mode {stat.S_IMODE(found.st_mode):04o}): run `chmod 600 {named}`"
+            )
+        if found.st_uid not in (os.geteuid(), 0):
+            raise SecretsError(
+                f"{SECRETS_FILE}={named}: belongs to user {found.st_uid}: expected this user ({os.geteuid()}) or root"
+            )
+        return os.read(descriptor, 1 << 20)
+    finally:
+        os.close(descriptor)
+
+
+def mask(text: str) -> str:
+    """``text`` with every known secret, in whatever form, and everything that looks like a credential replaced by ``***``. Never raises."""
+    text = mask_known(text)
+    if "://" in text:
+        text = _USERINFO.sub(MASK + "@", text)
+    for pattern in (_QUERY, _HEADER, _BEARER, _HOOK):
+        text = pattern.sub(rf"\g<1>{MASK}", text)
+    return text
+
+
+def mask_known(text: str) -> str:
+    """``text`` with every known secret, in whatever form, replaced by ``***``: for data, of which nothing else may be changed."""
+    known = _pattern(_known_values())
+    return text if known is None else known.sub(MASK, text)
+
+
+def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
+    """What of ``environment`` a child process that needs no secret is given."""
+    known = _pattern(_known_values())
+    withheld = {SECRETS_FILE, *_from_file_or_nothing()}
+    return {
+        name: value
+        for name, value in environment.items()
+        if name not in withheld
+        and not _names_a_secret(name)
+        and not (known is not None and known.search(value))
+        and not _USERINFO.search(value)
+    }
+
+
+def _from_file_or_nothing() -> Mapping[str, str]:
+    """A file that is refused was never used, so nothing of it can be anywhere."""
+    try:
+        return from_file()
+    except (SecretsError, OSError):
+        return {}
+
+
+@lru_cache(maxsize=1024)
+def _names_a_secret(variable: str) -> bool:
+    return _SECRET_NAME.search(variable.upper()) is not None
+
+
+def _known_values() -> frozenset[str]:
+    held = _from_file_or_nothing()
+    values = set(_whole_or_in_url(held.values(), whole=True))
+    for name, value in os.environ.items():
+        if len(value) >= SHORTEST:
+            whole = _names_a_secret(name)
+            if whole or "://" in value:
+                values.update(_whole_or_in_url((value,), whole=whole))
+    return frozenset(values)
+
+
+def _whole_or_in_url(values: object, *, whole: bool) -> Iterator[str]:
+    for value in values:  # type: ignore[attr-defined]
+        text = value.strip()
+        if "://" in text:
+            for found in _USERINFO.finditer(text):
+                word = found[1].partition(":")[2]
+                yield from filter(_long, (word, unquote(word), found[1]))
+            for found in _QUERY.finditer(text):
+                yield from filter(_long, (found[2], unquote(found[2])))
+        if whole and _long(text) and not _is_plain_setting(text):
+            yield text
+
+
+def _long(text: str) -> bool:
+    return len(text) >= SHORTEST
+
+
+def _is_plain_setting(text: str) -> bool:
+    """A list of mirrors in the secrets file is secret for its passwords only, which are known by themselves."""
+    return "=http" in text and "://" in text
+
+
+@lru_cache(maxsize=8)
+def _pattern(values: frozenset[str]) -> re.Pattern[str] | None:
+    """Any of ``values`` in any of its forms."""
+    if not values:
+        return None
+    longest_first = sorted(values, key=lambda value: (-len(value), value))
+    written = ["".join(map(_character, value)) for value in longest_first]
+    encoded = {re.escape(form) for value in values for form in _encodings(value) if _long(form)}
+    return re.compile("|".join([*written, *sorted(encoded, key=lambda form: (-len(form), form))]))
+
+
+def _character(character: str) -> str:
+    """A character as it is, percent-encoded, and as an escape of JSON, Python or HTML."""
+    if character.isascii() and character.isalnum():
+        return character
+    code = ord(character)
+    percent = "".join(f"%{byte:02X}" for byte in character.encode())
+    surrogates = json.dumps(character)[1:-1]
+    entities = {html.escape(character).lstrip("&"), f"#{code};", f"#x{code:x};", "apos;"}
+    forms = [rf"\\*{re.escape(character)}", f"(?i:{percent})", rf"\\+(?i:x{code:02x})"]
+    if not character.isascii():
+        forms.append(r"\\+(?i:" + re.escape(surrogates.lstrip("\\")).replace("\\\\", r"\\+") + ")")
+    if character in "\"'&<>":
+        forms.append("&(?i:" + "|".join(sorted(map(re.escape, entities))) + ")")
+        forms.append(rf"\\+u(?i:{code:04x})")
+    if character in "+ ":  # each is the other, where a form is decoded that was not encoded
+        forms += [r"\+", " "]
+    return f"(?:{'|'.join(forms)})"
+
+
+def _encodings(value: str) -> Iterator[str]:
+    """``value`` in hex, and in base64 by itself or within a longer text, as in "user:password": there it begins at one of three bits."""
+    content = value.encode()
+    yield from (content.hex(), content.hex().upper())
+    for offset in range(3):
+        encoded = base64.b64encode(b"\0" * offset + content).decode().rstrip("=")
+        inner = encoded[(0, 2, 3)[offset] :]
+        if (len(content) + offset) % 3:
+            inner = inner[:-1]  # its last character shares bits with what follows
+        yield inner
+        yield inner.translate(str.maketrans("+/", "-_"))
