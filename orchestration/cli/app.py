@@ -95,7 +95,7 @@ def print_table(names: Sequence[str], rows: Sequence[Sequence[Any]], *, as_csv: 
 
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(names)
-        writer.writerows(rows)
+        writer.writerows([_plain(value) for value in row] for row in rows)
         return
     table = Table(header_style="bold")
     for name in names:
@@ -103,6 +103,20 @@ def print_table(names: Sequence[str], rows: Sequence[Sequence[Any]], *, as_csv: 
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
     console.print(table)
+
+
+def _plain(value: Any) -> Any:
+    """A text that a spreadsheet would run as a formula, behind an apostrophe; numbers, text that is one included, as they are."""
+    if not isinstance(value, str) or not value.lstrip(" ").startswith(_FORMULA):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
+
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 def _cell(value: Any) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from quality.conditions import readable
+from quality.conditions import of_our_time, readable
+from quality.names import EARLIEST, PLAIN_NAME
 from quality.suite import (
     Expectation,
     complete,
@@ -13,6 +14,8 @@ from quality.suite import (
 )
 from quality.verdict import CRITICAL
 
+NAMES = ("venue", "symbol", "provider", "asset", "metric", "resolution")
+"""Columns of a key that name who and what; a publisher and its id are free text."""
 SOURCES = ("archive", "simulated", "live")
 
 
@@ -39,12 +42,43 @@ def all_readable() -> Expectation:
     )
 
 
+def matches(name: str, column: str, pattern: str, message: str) -> Expectation:
+    """Texts of ``column`` match ``pattern``, nulls aside; critical."""
+    return Expectation(
+        name,
+        "expect_column_values_to_match_regex",
+        column,
+        CRITICAL,
+        message,
+        {"column": column, "regex": pattern},
+        needs=(column,),
+    )
+
+
 def raw_rows(key: tuple[str, ...]) -> tuple[Expectation, ...]:
     """What holds for a row of any raw table: named, readable, unique per version, and not from the future."""
     return (
         *(
             complete(column, CRITICAL, f"{column} names the row: quarantine rows without it")
             for column in (*key, "known_at")
+        ),
+        *(
+            matches(
+                f"{column}_is_a_plain_name",
+                column,
+                PLAIN_NAME,
+                f"{column} has up to 120 ASCII letters, digits and ._:/()+@%~-: quarantine, a look-alike or code for a name?",
+            )
+            for column in key
+            if column in NAMES
+        ),
+        holds(
+            "ts_is_of_our_time",
+            of_our_time(EARLIEST),
+            ("ts",),
+            CRITICAL,
+            f"ts is not before {EARLIEST:%Y-%m-%d}: seconds read as milliseconds? Quarantine and mend the unit",
+            column="ts",
         ),
         unique((*key, "known_at")),
         all_readable(),
