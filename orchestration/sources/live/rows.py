@@ -125,7 +125,7 @@ def from_ms(value: float) -> datetime:
     """Milliseconds since 1970 -> UTC. Raises ValueError for what is no time."""
     try:
         return datetime.fromtimestamp(value / 1000, tz=UTC)
-    except (OverflowError, OSError) as error:
+    except (OverflowError, OSError, ValueError) as error:
         raise ValueError(f"{value!r}: expected milliseconds since 1970") from error
 
 
