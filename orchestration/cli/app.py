@@ -91,11 +91,8 @@ def query_table(settings: Any, query: str, *, as_csv: bool = False, live: bool =
 
 def print_table(names: Sequence[str], rows: Sequence[Sequence[Any]], *, as_csv: bool) -> None:
     if as_csv:
-        import csv
-
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(names)
-        writer.writerows([_plain(value) for value in row] for row in rows)
+        for row in (names, *rows):
+            sys.stdout.write(_csv_line(row))
         return
     table = Table(header_style="bold")
     for name in names:
@@ -103,6 +100,16 @@ def print_table(names: Sequence[str], rows: Sequence[Sequence[Any]], *, as_csv: 
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
     console.print(table)
+
+
+def _csv_line(row: Sequence[Any]) -> str:
+    """A record that ends in a line feed; a text with either line end within is quoted, or the rest of it would be a record of its own."""
+    import csv
+    import io
+
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\r\n").writerow([_plain(value) for value in row])
+    return text.getvalue().removesuffix("\r\n") + "\n"
 
 
 def _plain(value: Any) -> Any:

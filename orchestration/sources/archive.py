@@ -97,7 +97,7 @@ _CSV = (
 )
 """Nothing is detected: a guess at the dialect may take a row for a comment or a second header."""
 _TYPED = {
-    "VARCHAR": f"CASE WHEN strlen(CAST(\"{{name}}\" AS VARCHAR)) > {LONGEST_TEXT} THEN "
+    "VARCHAR": f'CASE WHEN strlen(CAST("{{name}}" AS VARCHAR)) > {LONGEST_TEXT} THEN '
     f"error('column ''{{name}}'': a text of more than {LONGEST_TEXT:,} bytes') "
     'ELSE CAST("{name}" AS VARCHAR) END',
     "DOUBLE": 'CAST("{name}" AS DOUBLE)',
@@ -302,9 +302,7 @@ def _name_strangers(folder: Path) -> None:
 
 
 def _find(folder: Path, layout: ArchiveFile) -> FoundFile | None:
-    paths = [
-        path for end in _EXTENSIONS if present(folder, path := folder / f"{layout.stem}{end}")
-    ]
+    paths = [path for end in _EXTENSIONS if present(folder, path := folder / f"{layout.stem}{end}")]
     if not paths:
         return None
     if len(paths) > 1:
@@ -379,7 +377,9 @@ def _unreadable_cell(connection: duckdb.DuckDBPyConnection, file: FoundFile) -> 
         ).fetchone()
         if row is not None:
             wanted = (
-                "a number such as 0.5" if kind == "DOUBLE" else "a time such as 2024-06-30T13:00:00Z"
+                "a number such as 0.5"
+                if kind == "DOUBLE"
+                else "a time such as 2024-06-30T13:00:00Z"
             )
             return (
                 f"row {row[0]}, column {column!r}: {str(row[1])[:60]!r}: expected {wanted}; "

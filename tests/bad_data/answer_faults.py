@@ -29,7 +29,9 @@ class Said:
     parts: Callable[[], Iterator[bytes]] | None = None
 
 
-def of(provider: str, name: str, outcome: Outcome, said: Callable[[], Said] | bytes | object) -> AnswerFault:
+def of(
+    provider: str, name: str, outcome: Outcome, said: Callable[[], Said] | bytes | object
+) -> AnswerFault:
     if isinstance(said, bytes):
         content = said
         made: Callable[[], Said] = lambda: Said(content)  # noqa: E731
@@ -46,9 +48,39 @@ def fear(day: str = "1719705600", **changed: object) -> dict[str, object]:
 
 
 def candle(**changed: object) -> list[list[object]]:
-    names = ("ts", "open", "high", "low", "close", "volume", "end", "quote", "trades", "buy", "buy_quote", "ignore")
+    names = (
+        "ts",
+        "open",
+        "high",
+        "low",
+        "close",
+        "volume",
+        "end",
+        "quote",
+        "trades",
+        "buy",
+        "buy_quote",
+        "ignore",
+    )
     sound: dict[str, object] = dict(
-        zip(names, (HOUR_MS, "100", "102", "99", "101", "5", HOUR_MS + 3_599_999, "500", 7, "2", "200", "0"), strict=True)
+        zip(
+            names,
+            (
+                HOUR_MS,
+                "100",
+                "102",
+                "99",
+                "101",
+                "5",
+                HOUR_MS + 3_599_999,
+                "500",
+                7,
+                "2",
+                "200",
+                "0",
+            ),
+            strict=True,
+        )
     )
     return [list({**sound, **changed}.values())]
 
@@ -86,7 +118,11 @@ def drip() -> Iterator[bytes]:
         time.sleep(0.05)
 
 
-LAUGHS = "<!DOCTYPE r [<!ENTITY a0 'ha'>" + "".join(f"<!ENTITY a{n} '{f'&a{n - 1};' * 10}'>" for n in range(1, 10)) + "]>"
+LAUGHS = (
+    "<!DOCTYPE r [<!ENTITY a0 'ha'>"
+    + "".join(f"<!ENTITY a{n} '{f'&a{n - 1};' * 10}'>" for n in range(1, 10))
+    + "]>"
+)
 FG, RSS, BARS = "alternative.me", "rss", "binance"
 
 FAULTS = [

@@ -149,7 +149,8 @@ def contents(
             found = connection.execute(f"SELECT * FROM raw.{table} ORDER BY ALL").to_arrow_table()
             stored[table] = found.to_pylist()
             rows = connection.execute(
-                "SELECT row_json, reason FROM quarantine.rows WHERE table_name = ?", [f"raw.{table}"]
+                "SELECT row_json, reason FROM quarantine.rows WHERE table_name = ?",
+                [f"raw.{table}"],
             ).fetchall()
             quarantined[table] = [(json.loads(text), str(reason)) for text, reason in rows]
     return stored, quarantined

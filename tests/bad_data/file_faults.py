@@ -43,7 +43,9 @@ def cell(name: str, outcome: Outcome, right: str, wrong: str) -> FileFault:
     return csv(name, outcome, "".join(lines))
 
 
-def parquet(name: str, outcome: Outcome, change: Callable[[pa.Table], pa.Table], file: str = BARS) -> FileFault:
+def parquet(
+    name: str, outcome: Outcome, change: Callable[[pa.Table], pa.Table], file: str = BARS
+) -> FileFault:
     def make(folder: Path) -> None:
         pq.write_table(change(pq.read_table(folder / file)), folder / file)
 
@@ -91,9 +93,7 @@ def encrypted(folder: Path) -> None:
     factory = pe.CryptoFactory(lambda _: Keys())
     how = pe.EncryptionConfiguration(footer_key="f", column_keys={"c": table.column_names})
     properties = factory.file_encryption_properties(pe.KmsConnectionConfig(), how)
-    with pq.ParquetWriter(
-        folder / BARS, table.schema, encryption_properties=properties
-    ) as writer:
+    with pq.ParquetWriter(folder / BARS, table.schema, encryption_properties=properties) as writer:
         writer.write_table(table)
 
 
@@ -117,7 +117,9 @@ def text_bomb(size: int, rows: int) -> Callable[[Path], None]:
     def make(folder: Path) -> None:
         table = pq.read_table(folder / NEWS)
         columns = {name: pa.repeat(table[name][0], rows) for name in table.column_names}
-        columns["ts"] = pa.concat_arrays([table["ts"].combine_chunks()] * (rows // table.num_rows + 1))[:rows]
+        columns["ts"] = pa.concat_arrays(
+            [table["ts"].combine_chunks()] * (rows // table.num_rows + 1)
+        )[:rows]
         columns["title"] = pa.DictionaryArray.from_arrays(
             pa.repeat(pa.scalar(0, pa.int32()), rows), ["x" * size]
         )

@@ -79,7 +79,7 @@ def percent(frame: pd.DataFrame) -> pd.DataFrame:
 
 FAULTS = [
     bars("frozen prices", GateWarns("bars_do_not_repeat"), frozen),
-    bars("a day with three bars", GateWarns("days_are_filled"), without("ETH", DAY, keep=3)),
+    bars("a day with three bars", GateWarns("no_bars_are_missing"), without("ETH", DAY, keep=3)),
     bars("a coin without bars for a day", GateCloses("no_coin_is_gone"), without("ETH", DAY - timedelta(hours=1))),
     bars("days without any bar", GateCloses("frame_has_rows"), dead),
     bars("a symbol renamed, as MATIC to POL", GateCloses("no_coin_is_gone"), renamed),

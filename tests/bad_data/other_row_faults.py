@@ -18,11 +18,22 @@ from tests.bad_data.corpus import (
 )
 
 SQL = "x'); DELETE FROM raw.headlines; --"
-FORMULAS = ('=HYPERLINK("http://x","y")', "+cmd|' /C calc'!A0", "@SUM(1+1)*cmd|' /C calc'!A0", "-2+3+cmd|' /C calc'!A0")
+FORMULAS = (
+    '=HYPERLINK("http://x","y")',
+    "+cmd|' /C calc'!A0",
+    "@SUM(1+1)*cmd|' /C calc'!A0",
+    "-2+3+cmd|' /C calc'!A0",
+)
 
 
 def funding(at: datetime, series: str) -> Row:
-    return {"venue": series, "symbol": "BTC/USDT:USDT", "ts": at, "rate": 1e-4, "interval_hours": 8.0}
+    return {
+        "venue": series,
+        "symbol": "BTC/USDT:USDT",
+        "ts": at,
+        "rate": 1e-4,
+        "interval_hours": 8.0,
+    }
 
 
 def open_interest(at: datetime, series: str) -> Row:
@@ -36,7 +47,13 @@ def implied(at: datetime, series: str) -> Row:
 
 
 def onchain(at: datetime, series: str) -> Row:
-    return {"provider": f"{series}_2024-03-01", "asset": "BTC", "metric": "AdrActCnt", "ts": at, "value": 9e5}
+    return {
+        "provider": f"{series}_2024-03-01",
+        "asset": "BTC",
+        "metric": "AdrActCnt",
+        "ts": at,
+        "value": 9e5,
+    }
 
 
 def sentiment(at: datetime, series: str) -> Row:
@@ -44,7 +61,12 @@ def sentiment(at: datetime, series: str) -> Row:
 
 
 def headline(at: datetime, series: str) -> Row:
-    return {"publisher": series, "ts": at, "title": "Bitcoin holds its range", "url": f"https://x.example/{series}"}
+    return {
+        "publisher": series,
+        "ts": at,
+        "title": "Bitcoin holds its range",
+        "url": f"https://x.example/{series}",
+    }
 
 
 KINDS: dict[str, tuple[str, Callable[[datetime, str], Row]]] = {
@@ -62,7 +84,9 @@ def one(kind: str, name: str, outcome: Outcome, **changed: object) -> RowFault:
     return RowFault(name, kind, outcome, stem, lambda at, s: [{**sound(at, s), **changed}])
 
 
-def run(kind: str, name: str, outcome: Outcome, column: str, values: tuple[float, ...], hours: int) -> RowFault:
+def run(
+    kind: str, name: str, outcome: Outcome, column: str, values: tuple[float, ...], hours: int
+) -> RowFault:
     """Values one after the other in one series."""
     stem, sound = KINDS[kind]
     return RowFault(

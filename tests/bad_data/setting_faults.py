@@ -23,12 +23,16 @@ def archive(name: str, message: str, place: str) -> SettingFault:
 
     def make(folder: Path) -> object:
         value = place.format(folder=folder)
-        return open_source(Settings.from_env({"VOLCAST_SOURCE": "archive", "VOLCAST_ARCHIVE": value}))
+        return open_source(
+            Settings.from_env({"VOLCAST_SOURCE": "archive", "VOLCAST_ARCHIVE": value})
+        )
 
     return SettingFault(name, "settings", Refused(message), make)
 
 
-def portfolio(name: str, message: str, content: str | bytes, file: str = "desk.csv") -> SettingFault:
+def portfolio(
+    name: str, message: str, content: str | bytes, file: str = "desk.csv"
+) -> SettingFault:
     def make(folder: Path) -> object:
         (folder / file).write_bytes(content if isinstance(content, bytes) else content.encode())
         return read_portfolio(folder / file)

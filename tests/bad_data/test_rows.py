@@ -91,7 +91,17 @@ def test_a_faulty_row_ends_where_it_should(
 
 def _says(row: Row, given: Row) -> bool:
     """Whether a stored row has the values of a given one; NaN is NULL."""
-    names = ("close", "volume", "quote_volume", "rate", "value", "title", "url", "publisher", "label")
+    names = (
+        "close",
+        "volume",
+        "quote_volume",
+        "rate",
+        "value",
+        "title",
+        "url",
+        "publisher",
+        "label",
+    )
     return all(_same(row[name], given[name]) for name in names if name in row and name in given)
 
 
