@@ -6,6 +6,7 @@ In: ``Evidence``. Out: a boolean per row, or a few words why it could not be ask
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 
 import numpy as np
@@ -38,6 +39,21 @@ def of_our_time(earliest: datetime) -> RowCondition:
     def condition(evidence: Evidence) -> Mask:
         times = microseconds(evidence.frame, "ts")
         return np.asarray((times >= least) | (times == NO_TIME), dtype=bool)
+
+    return condition
+
+
+def texts_match(columns: tuple[str, ...], pattern: str) -> RowCondition:
+    """Every text of ``columns`` matches ``pattern`` as a whole. Looked at once each: a batch repeats a few names."""
+    wanted = re.compile(pattern)
+
+    def condition(evidence: Evidence) -> Mask:
+        match = np.ones(len(evidence.frame), dtype=bool)
+        for column in columns:
+            codes, texts = pd.factorize(evidence.frame[column])
+            good = [wanted.fullmatch(text) is not None for text in texts]
+            match &= np.array([*good, True], dtype=bool)[codes]  # -1, nothing, is the last
+        return match
 
     return condition
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quality.conditions import of_our_time, readable
+from quality.conditions import of_our_time, readable, texts_match
 from quality.names import EARLIEST, PLAIN_NAME
 from quality.suite import (
     Expectation,
@@ -42,19 +42,6 @@ def all_readable() -> Expectation:
     )
 
 
-def matches(name: str, column: str, pattern: str, message: str) -> Expectation:
-    """Texts of ``column`` match ``pattern``, nulls aside; critical."""
-    return Expectation(
-        name,
-        "expect_column_values_to_match_regex",
-        column,
-        CRITICAL,
-        message,
-        {"column": column, "regex": pattern},
-        needs=(column,),
-    )
-
-
 def raw_rows(key: tuple[str, ...]) -> tuple[Expectation, ...]:
     """What holds for a row of any raw table: named, readable, unique per version, and not from the future."""
     return (
@@ -62,15 +49,12 @@ def raw_rows(key: tuple[str, ...]) -> tuple[Expectation, ...]:
             complete(column, CRITICAL, f"{column} names the row: quarantine rows without it")
             for column in (*key, "known_at")
         ),
-        *(
-            matches(
-                f"{column}_is_a_plain_name",
-                column,
-                PLAIN_NAME,
-                f"{column} has up to 120 ASCII letters, digits and ._:/()+@%~-: quarantine, a look-alike or code for a name?",
-            )
-            for column in key
-            if column in NAMES
+        holds(
+            "names_are_plain",
+            texts_match(tuple(column for column in key if column in NAMES), PLAIN_NAME),
+            tuple(column for column in key if column in NAMES),
+            CRITICAL,
+            "names have up to 120 ASCII letters, digits and ._:/()+@%~-: quarantine, a look-alike or code for a name?",
         ),
         holds(
             "ts_is_of_our_time",

@@ -25,7 +25,17 @@ def judged(folder: Path, home: Path, table: str, day: date) -> tuple[GateOutcome
     return run_gate(warehouse, f"raw.{table}", day, day, "run"), warehouse
 
 
-@pytest.mark.parametrize("fault", market_faults.FAULTS, ids=lambda fault: fault.name)
+ALWAYS = ("frozen prices", "a fat finger in the last bar of the day before")
+"""In the default run; the others take a second each and are marked slow."""
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(fault, id=fault.name, marks=() if fault.name in ALWAYS else pytest.mark.slow)
+        for fault in market_faults.FAULTS
+    ],
+)
 def test_a_faulty_day_is_refused_or_flagged(fault: MarketFault, tmp_path: Path) -> None:
     table = TABLE_OF[fault.stem]
     tables = {stem: market.frames()[stem] for stem in ("ohlcv/1h", fault.stem)}
@@ -43,6 +53,7 @@ def test_a_faulty_day_is_refused_or_flagged(fault: MarketFault, tmp_path: Path) 
         assert outcome.open
 
 
+@pytest.mark.slow
 def test_a_sound_day_passes_without_a_word(tmp_path: Path) -> None:
     market.write(tmp_path / "archive", market.frames())
     outcome, _ = judged(tmp_path / "archive", tmp_path / "home", "ohlcv", market.LAST)

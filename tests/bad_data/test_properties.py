@@ -32,7 +32,7 @@ from tests.bad_data.test_answers import NOW, Speaker, speaker, stream_of
 __all__ = ["speaker"]
 START = datetime(2024, 3, 1, tzinfo=UTC)
 UNTIL = datetime(2024, 4, 1, tzinfo=UTC)
-FEW, MANY = 4, 80
+FEW, MANY = 2, 80
 
 
 def examples(count: int) -> Any:
@@ -266,7 +266,7 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("provider", ANSWERS)
 @given(data=st.data())
-@examples(15)
+@examples(8)
 def test_any_answer_gives_rows_or_a_source_error(
     provider: str, speaker: Speaker, data: st.DataObject
 ) -> None:

@@ -19,7 +19,9 @@ def test_a_formula_is_text_in_csv(text: str, capsys: pytest.CaptureFixture[str])
     assert rows == [["title", "n"], [f"'{text}", "-0.5"]]
 
 
-@pytest.mark.parametrize("text", ["BTC/USDT", "-0.5", "+1e3", "-inf", "2024-06-30", "a=b", "", "café"])
+@pytest.mark.parametrize(
+    "text", ["BTC/USDT", "-0.5", "+1e3", "-inf", "2024-06-30", "a=b", "", "café"]
+)
 def test_other_text_is_as_it_was(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     print_table(["title"], [[text], [None], [1.5]], as_csv=True)
     rows = list(csv.reader(io.StringIO(capsys.readouterr().out, newline="")))
