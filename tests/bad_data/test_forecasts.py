@@ -94,7 +94,9 @@ def _raw(row: Row, columns: Sequence[str]) -> Row:
     """A row in the columns of the exported file, which carries what an archive's file derives."""
     found = {name: row.get(name) for name in columns}
     if row["ts"] is not None and "known_at" in columns and found["known_at"] is None:
-        found["known_at"] = row["ts"] + timedelta(hours=2) if row["ts"].year < 9999 else row["ts"]
+        # a bar's hour is over in one, a daily value's day in one: a value known before its end is another fault
+        delay = timedelta(hours=2) if "volume" in columns else timedelta(days=2)
+        found["known_at"] = row["ts"] + delay if row["ts"].year < 9999 else row["ts"]
     for name, value in (("metric", "fear_greed"), ("asset", "BTC"), ("source", "simulated")):
         if name in columns and found[name] is None:
             found[name] = value
