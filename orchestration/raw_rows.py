@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from orchestration.sources.schema import TABLES, TableSchema
 from orchestration.warehouse import Warehouse, WarehouseError, bump_revision
@@ -50,7 +51,7 @@ def append_batch(
 
     ``current``: the rows are what the provider says now, see ``_judged``.
     """
-    batch = batch.select(list(table.columns)).combine_chunks()
+    batch = _nan_as_null(batch.select(list(table.columns))).combine_chunks()
     if batch.num_rows == 0:
         return IngestCount()
     batch_id = _batch_id(table, batch, known_until if current else None)
@@ -90,6 +91,16 @@ def append_batch(
         if count.inserted or count.quarantined:
             bump_revision(connection)
     return count
+
+
+def _nan_as_null(batch: pa.Table) -> pa.Table:
+    """A number that is not there is NULL: SQL takes NaN for the largest of numbers."""
+    for place, field in enumerate(batch.schema):
+        if pa.types.is_floating(field.type):
+            column = batch.column(place)
+            there = pc.if_else(pc.is_nan(column), pa.scalar(None, field.type), column)
+            batch = batch.set_column(place, field, there)
+    return batch
 
 
 def refuse_rows(table: TableSchema, batch: pa.Table, known_until: datetime) -> dict[int, str]:

@@ -218,7 +218,7 @@ class Settings(BaseModel):
             return value
         try:
             return json.loads(value)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise ValueError(f'expected JSON such as {{"learning_rate": 0.002}}: {error}') from None
 
     @field_validator("attention_config")

@@ -6,11 +6,14 @@ In: ``Evidence``. Out: a boolean per row, or a few words why it could not be ask
 
 from __future__ import annotations
 
+import re
+from datetime import datetime
+
 import numpy as np
 import pandas as pd
 
 from quality.frames import Floats, Mask
-from quality.sequences import BAR_LENGTHS, Sequence, microseconds, series_numbers
+from quality.sequences import BAR_LENGTHS, NO_TIME, Sequence, microseconds, series_numbers
 from quality.suite import Evidence, RowCondition
 
 SPIKE = 8.0
@@ -27,6 +30,32 @@ def _values(frame: pd.DataFrame, column: str) -> Floats:
 def readable(evidence: Evidence) -> Mask:
     """No infinity, no text where a number belongs, no time that is none."""
     return ~evidence.unreadable
+
+
+def of_our_time(earliest: datetime) -> RowCondition:
+    """ts is not before ``earliest``; a row without ts is another expectation's business."""
+    least = int(earliest.timestamp()) * 1_000_000
+
+    def condition(evidence: Evidence) -> Mask:
+        times = microseconds(evidence.frame, "ts")
+        return np.asarray((times >= least) | (times == NO_TIME), dtype=bool)
+
+    return condition
+
+
+def texts_match(columns: tuple[str, ...], pattern: str) -> RowCondition:
+    """Every text of ``columns`` matches ``pattern`` as a whole. Looked at once each: a batch repeats a few names."""
+    wanted = re.compile(pattern)
+
+    def condition(evidence: Evidence) -> Mask:
+        match = np.ones(len(evidence.frame), dtype=bool)
+        for column in columns:
+            codes, texts = pd.factorize(evidence.frame[column])
+            good = [wanted.fullmatch(text) is not None for text in texts]
+            match &= np.array([*good, True], dtype=bool)[codes]  # -1, nothing, is the last
+        return match
+
+    return condition
 
 
 def high_covers(evidence: Evidence) -> Mask:
@@ -60,7 +89,11 @@ def _with_history(evidence: Evidence) -> tuple[pd.DataFrame, int]:
 
 
 def _price_moves(evidence: Evidence) -> tuple[Mask, Mask]:
-    """(fat finger, unconfirmed): rows whose price leaps and comes back at once; rows that leap and do not."""
+    """(fat finger, unconfirmed): rows whose price leaps and comes back at once; rows that leap and do not.
+
+    A leap in the last bar of the reference that the first bar of the frame undoes counts for that first bar: when the
+    leap was looked at, nobody could tell.
+    """
     frame, history = _with_history(evidence)
     bars = Sequence.of(frame, ("venue", "symbol", "interval"))
     opened, high = _values(frame, "open"), _values(frame, "high")
@@ -78,6 +111,10 @@ def _price_moves(evidence: Evidence) -> tuple[Mask, Mask]:
     priced = (opened > 0) & (close > 0) & (low > 0)
     fat_finger &= priced
     unconfirmed = leaps & priced & ~fat_finger & ~returning
+    if history:
+        past = np.arange(len(frame)) < history
+        undone = bars.before((fat_finger & leaps & past).astype(np.float64)) == 1.0
+        fat_finger |= undone & leaps
     return fat_finger[history:], unconfirmed[history:]
 
 

@@ -267,6 +267,7 @@ def _example(frame: pd.DataFrame, row: int, expectation: Expectation) -> str:
 
 def _short(value: Any) -> str:
     if isinstance(value, pd.Timestamp):
-        return value.strftime("%Y-%m-%dT%H:%MZ")
+        # strftime knows the years of Python's dates only
+        return value.strftime("%Y-%m-%dT%H:%MZ") if 1 <= value.year <= 9999 else str(value.year)
     text = f"{value:g}" if isinstance(value, float) else str(value)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -92,11 +92,8 @@ def query_table(settings: Any, query: str, *, as_csv: bool = False, live: bool =
 
 def print_table(names: Sequence[str], rows: Sequence[Sequence[Any]], *, as_csv: bool) -> None:
     if as_csv:
-        import csv
-
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(names)
-        writer.writerows(rows)
+        for row in (names, *rows):
+            sys.stdout.write(_csv_line(row))
         return
     table = Table(header_style="bold")
     for name in names:
@@ -104,6 +101,30 @@ def print_table(names: Sequence[str], rows: Sequence[Sequence[Any]], *, as_csv: 
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
     console.print(table)
+
+
+def _csv_line(row: Sequence[Any]) -> str:
+    """A record that ends in a line feed; a text with either line end within is quoted, or the rest of it would be a record of its own."""
+    import csv
+    import io
+
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\r\n").writerow([_plain(value) for value in row])
+    return text.getvalue().removesuffix("\r\n") + "\n"
+
+
+def _plain(value: Any) -> Any:
+    """A text that a spreadsheet would run as a formula, behind an apostrophe; numbers, text that is one included, as they are."""
+    if not isinstance(value, str) or not value.lstrip(" ").startswith(_FORMULA):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
+
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 def _cell(value: Any) -> str:

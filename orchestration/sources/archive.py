@@ -3,7 +3,7 @@
 In: a folder in the layout of ``archive_files``; each file optional, but prices. Out: batches of the
 raw tables. Never: fills a gap, corrects a value, drops a duplicate or writes to the folder. Rows
 without a known_at are left out and counted in the log, since nobody could say when they may be
-used.
+used; so are rows dated after the present.
 
 Reading is DuckDB's, in memory: a batch at a time, sorted by ``known_at``; what does not fit spills
 to a temporary folder.
@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import glob
 import logging
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import date, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,23 @@ import duckdb
 import pyarrow as pa
 
 from orchestration.sources.archive_files import ARCHIVE_FILES, PRICE_FILES, ArchiveFile
+from orchestration.sources.archive_guards import (
+    LONGEST_TEXT,
+    SPARE_TEXT,
+    TEXT_PER_ROW,
+    Mark,
+    csv_columns,
+    in_words,
+    mark,
+    present,
+    require_affordable,
+    require_type,
+    require_unchanged,
+)
 from orchestration.sources.bundle import FeedBundle
 from orchestration.sources.protocol import MAX_BATCH_ROWS, SourceError
 from orchestration.sources.schema import TABLES
+from quality.names import DOLLAR_PAIR, EARLIEST
 
 logger = logging.getLogger(__name__)
 
@@ -47,20 +62,19 @@ class FoundFile:
 
     layout: ArchiveFile
     path: Path
-    header: frozenset[str]
+    header: dict[str, str]
+    mark: Mark
 
     def scan(self) -> str:
-        """SQL for the file's rows, its path being the parameter ``$path``."""
-        if self.path.suffix == ".parquet":
-            return "read_parquet($path)"
-        return _CSV
+        """SQL for the file's rows; ``parameters`` has what it needs."""
+        return "read_parquet($path)" if self.is_parquet else _CSV
 
     def typed(self) -> str:
         """SQL for the file's columns in the types of the layout; an optional column that is not
-        there is NULL.
+        there is NULL, and so is a time without end.
         """
         columns = ", ".join(
-            f'CAST("{name}" AS {kind}) AS "{name}"'
+            f'{_TYPED[kind].format(name=name)} AS "{name}"'
             if name in self.header
             else f'CAST(NULL AS {kind}) AS "{name}"'
             for name, kind in self.layout.all_columns.items()
@@ -68,15 +82,30 @@ class FoundFile:
         return f"SELECT {columns} FROM {self.scan()}"
 
     @property
-    def parameter(self) -> str:
-        """The path, with characters that DuckDB would read as a pattern escaped."""
-        return glob.escape(str(self.path))
+    def is_parquet(self) -> bool:
+        """Else it is CSV."""
+        return self.path.suffix == ".parquet"
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The path, with characters that DuckDB would read as a pattern escaped, and of CSV the columns."""
+        path = glob.escape(str(self.path))
+        return {"path": path} if self.is_parquet else {"path": path, "columns": self.header}
 
 
 _CSV = (
-    "read_csv($path, header = true, all_varchar = true, delim = ',', "
-    "quote = '\"', escape = '\"', nullstr = '')"
+    "read_csv($path, auto_detect = false, columns = $columns, header = true, delim = ',', "
+    "quote = '\"', escape = '\"', nullstr = '', skip = 0, comment = '', compression = 'none', "
+    "null_padding = false, ignore_errors = false, strict_mode = true)"
 )
+"""Nothing is detected: a guess at the dialect may take a row for a comment or a second header."""
+_TYPED = {
+    "VARCHAR": f'CASE WHEN strlen(CAST("{{name}}" AS VARCHAR)) > {LONGEST_TEXT} THEN '
+    f"error('column ''{{name}}'': a text of more than {LONGEST_TEXT:,} bytes') "
+    'ELSE CAST("{name}" AS VARCHAR) END',
+    "DOUBLE": 'CAST("{name}" AS DOUBLE)',
+    "TIMESTAMPTZ": 'CASE WHEN isfinite(CAST("{name}" AS TIMESTAMPTZ)) THEN CAST("{name}" AS TIMESTAMPTZ) END',
+}
 
 
 class ArchiveFeed:
@@ -100,6 +129,7 @@ class ArchiveFeed:
         for file in self.files:
             self._count_left_out(file)
             yield from self._read(file, known_after, known_until)
+            require_unchanged(file.path, file.mark)
 
     def _read(
         self, file: FoundFile, known_after: datetime | None, known_until: datetime
@@ -114,7 +144,7 @@ class ArchiveFeed:
             else:
                 sql = file.layout.select.get(column, f'"{column}"')
             chosen.append(f'CAST({sql} AS {kind}) AS "{column}"')
-        parameters: dict[str, Any] = {"path": file.parameter, "until": known_until}
+        parameters: dict[str, Any] = {**file.parameters, "until": known_until}
         conditions = ["known_at <= $until"]
         if known_after is not None:
             conditions.append("known_at > $after")
@@ -153,16 +183,35 @@ class ArchiveFeed:
         if file.path in self._counted:
             return
         self._counted.add(file.path)
+        texts = [
+            name
+            for name, kind in file.layout.all_columns.items()
+            if kind == "VARCHAR" and name in file.header
+        ]
+        size = " + ".join(f'coalesce(strlen("{name}"), 0)' for name in texts)
         with _connection(file) as connection:
-            row = connection.execute(
-                f"SELECT count(*) FROM ({file.typed()}) WHERE ({file.layout.known_at}) IS NULL",
-                {"path": file.parameter},
-            ).fetchone()
-        if row and row[0]:
+            rows, unknown, future, text = connection.execute(
+                f"SELECT count(*), count(*) FILTER (known IS NULL), count(*) FILTER (known > $present), "
+                f"coalesce(sum(size), 0) FROM (SELECT ({file.layout.known_at}) AS known, {size} AS size "
+                f"FROM ({file.typed()}))",
+                {**file.parameters, "present": datetime.now(UTC)},
+            ).fetchone() or (0, 0, 0, 0)
+        if text > TEXT_PER_ROW * rows + SPARE_TEXT:
+            raise SourceError(
+                f"{file.path}: {text:,} bytes of text in {rows:,} rows: expected {TEXT_PER_ROW:,} a row at most; "
+                "pages where titles belong?"
+            )
+        if unknown:
             logger.warning(
                 "%s: %d rows left out: no ts, or no way to tell when they were known",
                 file.path,
-                row[0],
+                unknown,
+            )
+        if future:
+            logger.warning(
+                "%s: %d rows left out: known after the present, by their ts or known_at",
+                file.path,
+                future,
             )
 
 
@@ -194,6 +243,7 @@ class ArchiveSource(FeedBundle):
         self.folder = folder
         if not folder.is_dir():
             raise SourceError(f"archive {folder}: no such folder")
+        _name_strangers(folder)
         self.files = tuple(
             found for layout in ARCHIVE_FILES if (found := _find(folder, layout)) is not None
         )
@@ -241,41 +291,83 @@ class ArchiveSource(FeedBundle):
         for file in self._prices:
             with _connection(file) as connection:
                 rows = connection.execute(
-                    f"SELECT {file.layout.coin}, CAST(min(ts) AS DATE), CAST(max(ts) AS DATE) "
-                    f"FROM ({file.typed()}) WHERE ts IS NOT NULL AND symbol IS NOT NULL "
-                    "GROUP BY ALL",
-                    {"path": file.parameter},
+                    f"SELECT symbol, CAST(min(ts) AS DATE), CAST(max(ts) AS DATE) "
+                    f"FROM ({file.typed()}) WHERE ts BETWEEN $earliest AND $present "
+                    "AND symbol IS NOT NULL GROUP BY ALL",
+                    {
+                        **file.parameters,
+                        "earliest": EARLIEST,
+                        "present": datetime.now(UTC) + timedelta(days=1),
+                    },
                 ).fetchall()
-            for asset, first, last in rows:
-                assets.add(asset)
-                days += [first, last]
+            for symbol, first, last in rows:
+                if re.fullmatch(DOLLAR_PAIR, symbol):  # the gate refuses the bars of any other
+                    assets.add(symbol.split("/")[0])
+                    days += [first, last]
         if not days:
-            raise SourceError(f"archive {self.folder}: the price files have no rows")
+            raise SourceError(
+                f"archive {self.folder}: the price files have no rows of a coin against the dollar, such as BTC/USDT, "
+                f"between {EARLIEST:%Y-%m-%d} and now"
+            )
         return sorted(assets), min(days), max(days)
 
 
+def _name_strangers(folder: Path) -> None:
+    """A line in the log for files beside the layout's own: a misspelt or packed one would be missed by nobody."""
+    expected = {f"{layout.stem}{end}" for layout in ARCHIVE_FILES for end in _EXTENSIONS}
+    places = {layout.stem.split("/")[0] for layout in ARCHIVE_FILES}
+    strangers = sorted(
+        name
+        for place in places
+        if (folder / place).is_dir()
+        for path in (folder / place).iterdir()
+        if (name := f"{place}/{path.name}") not in expected
+    )
+    if strangers:
+        more = f" and {len(strangers) - 10} more" if len(strangers) > 10 else ""
+        logger.warning("%s: not read, no name of the layout: %s%s", folder, strangers[:10], more)
+
+
 def _find(folder: Path, layout: ArchiveFile) -> FoundFile | None:
-    paths = [path for end in _EXTENSIONS if (path := folder / f"{layout.stem}{end}").is_file()]
+    paths = [path for end in _EXTENSIONS if present(folder, path := folder / f"{layout.stem}{end}")]
     if not paths:
         return None
     if len(paths) > 1:
         raise SourceError(f"{paths[0]} and {paths[1].name}: the same data twice, keep one of them")
-    found = FoundFile(layout, paths[0], frozenset())
+    path = paths[0]
+    found = FoundFile(layout, path, {}, mark(path))
+    if not found.is_parquet:
+        found = replace(found, header=csv_columns(path))
     with _connection(found) as connection:
-        described = connection.execute(
-            f"SELECT * FROM {found.scan()} LIMIT 0", {"path": found.parameter}
-        ).description
-    header = frozenset(column[0] for column in described or ())
-    missing = [column for column in layout.columns if column not in header]
-    if missing:
-        raise SourceError(
-            f"{found.path}: column {', '.join(map(repr, missing))} is missing; "
-            f"expected {', '.join(layout.columns)}"
-        )
-    extra = sorted(header - layout.all_columns.keys())
+        if found.is_parquet:
+            require_affordable(connection, path, found.parameters["path"])
+            described = connection.execute(
+                f"DESCRIBE SELECT * FROM {found.scan()}", found.parameters
+            ).fetchall()
+            found = replace(found, header={str(row[0]): str(row[1]) for row in described})
+        missing = [column for column in layout.columns if column not in found.header]
+        if missing:
+            raise SourceError(
+                f"{path}: column {', '.join(map(repr, missing))} is missing; "
+                f"expected {', '.join(layout.columns)}"
+            )
+        for column, wanted in layout.all_columns.items():
+            if column in found.header and not _is_empty(connection, found, column):
+                require_type(path, column, wanted, found.header[column])
+    extra = sorted(found.header.keys() - layout.all_columns.keys())
     if extra:
-        logger.info("%s: columns not read: %s", found.path, ", ".join(extra))
-    return FoundFile(layout, found.path, header)
+        logger.info("%s: columns not read: %s", path, ", ".join(extra))
+    return found
+
+
+def _is_empty(connection: duckdb.DuckDBPyConnection, file: FoundFile, column: str) -> bool:
+    """Whether a column holds nothing but NULL: Parquet calls that INTEGER."""
+    if file.header[column] != "INTEGER":
+        return False
+    row = connection.execute(
+        f'SELECT count("{column}") FROM {file.scan()}', file.parameters
+    ).fetchone()
+    return row == (0,)
 
 
 @contextmanager
@@ -290,6 +382,34 @@ def _connection(file: FoundFile) -> Iterator[duckdb.DuckDBPyConnection]:
             connection.execute("SET memory_limit = '2GB'")
             yield connection
         except duckdb.Error as error:
-            raise SourceError(f"{file.path}: {error}") from error
+            require_unchanged(file.path, file.mark)
+            broken = isinstance(error, duckdb.ConversionException)
+            cell = _unreadable_cell(connection, file) if broken else None
+            raise SourceError(
+                f"{file.path}: {cell or f'cannot be read: {in_words(error)}; write it again from where it came from'}"
+            ) from error
         finally:
             connection.close()
+
+
+def _unreadable_cell(connection: duckdb.DuckDBPyConnection, file: FoundFile) -> str | None:
+    """The first text that is no number or no time: its row, its column, and what was expected."""
+    for column, kind in file.layout.all_columns.items():
+        if kind == "VARCHAR" or file.header.get(column) != "VARCHAR":
+            continue
+        row = connection.execute(
+            f'SELECT number, found FROM (SELECT row_number() OVER () AS number, "{column}" AS found FROM {file.scan()}) '
+            f"WHERE found IS NOT NULL AND TRY_CAST(found AS {kind}) IS NULL ORDER BY number LIMIT 1",
+            file.parameters,
+        ).fetchone()
+        if row is not None:
+            wanted = (
+                "a number such as 0.5"
+                if kind == "DOUBLE"
+                else "a time such as 2024-06-30T13:00:00Z"
+            )
+            return (
+                f"row {row[0]}, column {column!r}: {str(row[1])[:60]!r}: expected {wanted}; "
+                "mend the cell or take the row out"
+            )
+    return None

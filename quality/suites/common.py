@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from quality.conditions import readable
+from quality.conditions import of_our_time, readable, texts_match
+from quality.names import EARLIEST, PLAIN_NAME
 from quality.suite import (
     Expectation,
     complete,
@@ -13,6 +14,8 @@ from quality.suite import (
 )
 from quality.verdict import CRITICAL
 
+NAMES = ("venue", "symbol", "provider", "asset", "metric", "resolution")
+"""Columns of a key that name who and what; a publisher and its id are free text."""
 SOURCES = ("archive", "simulated", "live")
 
 
@@ -45,6 +48,21 @@ def raw_rows(key: tuple[str, ...]) -> tuple[Expectation, ...]:
         *(
             complete(column, CRITICAL, f"{column} names the row: quarantine rows without it")
             for column in (*key, "known_at")
+        ),
+        holds(
+            "names_are_plain",
+            texts_match(tuple(column for column in key if column in NAMES), PLAIN_NAME),
+            tuple(column for column in key if column in NAMES),
+            CRITICAL,
+            "names have up to 120 ASCII letters, digits and ._:/()+@%~-: quarantine, a look-alike or code for a name?",
+        ),
+        holds(
+            "ts_is_of_our_time",
+            of_our_time(EARLIEST),
+            ("ts",),
+            CRITICAL,
+            f"ts is not before {EARLIEST:%Y-%m-%d}: seconds read as milliseconds? Quarantine and mend the unit",
+            column="ts",
         ),
         unique((*key, "known_at")),
         all_readable(),

@@ -9,6 +9,7 @@ from quality.conditions import (
     low_covers,
     no_fat_finger,
     no_unconfirmed_leap,
+    texts_match,
 )
 from quality.drift import drifted_columns, off_scale_columns
 from quality.measures import (
@@ -20,6 +21,7 @@ from quality.measures import (
     vanished_coins,
     zero_share,
 )
+from quality.names import DOLLAR_PAIR
 from quality.suite import Suite, between, complete, holds, measured, one_of
 from quality.suites.common import raw_rows
 from quality.verdict import CRITICAL, WARNING
@@ -45,6 +47,9 @@ SUITE = Suite(
     empty_message="there must be price bars: check the venue and the connector before anything is forecast",
     expectations=(
         *raw_rows(KEY),
+        holds("symbol_is_a_dollar_pair", texts_match(("symbol",), DOLLAR_PAIR), ("symbol",), CRITICAL,
+              "symbol is COIN/USDT or of another dollar: quarantine, features take every close for dollars",
+              column="symbol"),
         one_of("interval", ("1m", "5m", "1h"), CRITICAL, "interval is 1m, 5m or 1h: quarantine, other lengths are not read"),
         *(complete(price, CRITICAL, f"{price} is there: quarantine the bar and fetch it again") for price in PRICES),
         *(

@@ -33,6 +33,8 @@ DAY = timedelta(days=1)
 ENDPOINT = "fetchOHLCV"
 LONGEST_PAGE = 1000
 SHORTEST_PAGE = 100
+_EARLIEST_MS, _LATEST_MS = 1_230_940_800_000, 4_102_444_800_000
+"""2009 and 2100: a stamp outside of them has another unit, and a bar that is not of the time asked for would be missed by nobody."""
 _OHLC = ("open", "high", "low", "close", "volume")
 _BINANCE = (
     "ts", "open", "high", "low", "close", "volume", "close_time", "quote_volume", "trades", "taker_buy_volume",
@@ -213,6 +215,10 @@ class VenueBars:
         for name, value in zip(("ts", *_OHLC), (ts, *values), strict=True):
             if not isinstance(value, int | float) or not math.isfinite(value):
                 raise self._changed(name, f"expected a number, got {value!r} in {str(raw)[:120]}")
+        if not _EARLIEST_MS <= ts < _LATEST_MS:
+            raise self._changed(
+                "ts", f"expected milliseconds since 1970, got {ts!r} in {str(raw)[:120]}"
+            )
         fields = CANDLES.get(self.venue.id)
         if fields is None or not isinstance(raw, list):
             return int(ts), values, {}

@@ -122,8 +122,11 @@ def paged(pages: Iterable[Page], size: int = PAGE_ROWS) -> Iterator[Page]:
 
 
 def from_ms(value: float) -> datetime:
-    """Milliseconds since 1970 -> UTC."""
-    return datetime.fromtimestamp(value / 1000, tz=UTC)
+    """Milliseconds since 1970 -> UTC. Raises ValueError for what is no time."""
+    try:
+        return datetime.fromtimestamp(value / 1000, tz=UTC)
+    except (OverflowError, OSError, ValueError) as error:
+        raise ValueError(f"{value!r}: expected milliseconds since 1970") from error
 
 
 def to_ms(value: datetime) -> int:

@@ -5,13 +5,16 @@ In: a connector's reading functions. Out: ``Stream`` objects. Never reads anythi
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from orchestration.sources.protocol import Page, Stream
+from orchestration.sources.live.errors import ShapeChanged
+from orchestration.sources.protocol import Page, SourceError, Stream
 
+logger = logging.getLogger(__name__)
 Read = Callable[[datetime | None, datetime], Iterator[Page]]
 
 
@@ -49,8 +52,15 @@ class LiveStream:
     noted: Callable[[], Sequence[str]] = field(default=tuple)
 
     def pages(self, known_after: datetime | None, known_until: datetime) -> Iterator[Page]:
-        """See ``Stream.pages``."""
-        return self.read(known_after, known_until)
+        """See ``Stream.pages``. What a connector did not foresee in an answer is a changed shape too, and in the log in full."""
+        try:
+            yield from self.read(known_after, known_until)
+        except SourceError:
+            raise
+        except (ArithmeticError, ValueError, RecursionError) as error:  # others are faults of ours
+            logger.exception("%s: an answer that the connector did not foresee", self.name)
+            detail = f"cannot be read: {type(error).__name__}: {str(error)[:200]}"
+            raise ShapeChanged(self.provider, self.name, detail) from error
 
     def notes(self) -> Sequence[str]:
         """See ``Stream.notes``."""

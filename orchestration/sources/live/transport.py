@@ -22,6 +22,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import requests
 import tenacity
+import urllib3
 
 from orchestration.sources.live.errors import (
     NotListed,
@@ -248,7 +249,7 @@ class Transport(requests.Session):
         """Read the body, as long as it stays within the limits."""
         started, parts, size = time.monotonic(), [], 0
         try:
-            for part in response.iter_content(256 * 1024):
+            while part := _some(response):
                 parts.append(part)
                 size += len(part)
                 if size > self.policy.max_body_bytes:
@@ -266,7 +267,7 @@ class Transport(requests.Session):
     def _must_be_json(self, response: requests.Response) -> None:
         try:
             json.loads(response.content)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise _Transient(
                 f"not JSON: {_excerpt(response.content)}", error=ShapeChanged
             ) from error
@@ -301,6 +302,23 @@ class Transport(requests.Session):
         )
         wanted = fault.wait if isinstance(fault, _Transient) else None
         return jitter if wanted is None else wanted + min(jitter, 1.0)
+
+
+def _some(response: requests.Response) -> bytes:
+    """What has come of the body, at most 256 KiB unpacked; empty at its end.
+
+    ``iter_content`` would wait until a whole part is there, for ever where a byte comes now and then, and look at no deadline meanwhile.
+    """
+    try:
+        return bytes(response.raw.read1(256 * 1024, decode_content=True))
+    except urllib3.exceptions.ProtocolError as error:
+        raise requests.exceptions.ChunkedEncodingError(error) from error
+    except urllib3.exceptions.DecodeError as error:
+        raise requests.exceptions.ContentDecodingError(error) from error
+    except urllib3.exceptions.SSLError as error:
+        raise requests.exceptions.SSLError(error) from error
+    except urllib3.exceptions.HTTPError as error:
+        raise requests.ConnectionError(error) from error
 
 
 def endpoint_of(url: str) -> str:
