@@ -21,6 +21,7 @@ from typing import Any
 import duckdb
 import pandas as pd
 
+from orchestration.lock_notes import holder, note_holder, note_wait
 from orchestration.settings import Settings
 from orchestration.sources.schema import TABLES
 from orchestration.tables import OUTPUT_TABLES
@@ -65,7 +66,8 @@ class Warehouse:
         """
         path = self.settings.warehouse_path.with_suffix(".lock")
         path.parent.mkdir(parents=True, exist_ok=True)
-        deadline = time.monotonic() + self.settings.lock_timeout_seconds
+        began = time.monotonic()
+        deadline = began + self.settings.lock_timeout_seconds
         with path.open("a+") as handle:
             while True:
                 try:
@@ -76,10 +78,14 @@ class Warehouse:
                 except BlockingIOError:
                     if time.monotonic() > deadline:
                         raise WarehouseError(
-                            f"{path}: still locked after {self.settings.lock_timeout_seconds:g} s; another run is writing "
-                            "(see `volcast status`), or raise VOLCAST_LOCK_TIMEOUT_SECONDS"
+                            f"{path}: still locked after {self.settings.lock_timeout_seconds:g} s by {holder(path)}: wait for it, "
+                            "end it if it hangs (docs/runbook.md), or raise VOLCAST_LOCK_TIMEOUT_SECONDS"
                         ) from None
                     time.sleep(_POLL_SECONDS)
+            if time.monotonic() - began >= _POLL_SECONDS:
+                note_wait(self.settings, time.monotonic() - began)
+            if not shared:
+                note_holder(handle)
             yield handle.fileno()
 
     @contextmanager

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import signal
 import sys
 import tempfile
 import threading
@@ -107,8 +109,22 @@ def run_module(
     except (
         Exception
     ) as error:  # the Pipes client raises a bare exception type of its own on a non-zero exit
-        return [], str(error)
+        return [], _how_it_ended(str(error))
     return [found[message] for found in invocation.get_custom_messages() if message in found], None
+
+
+def _how_it_ended(error: str) -> str:
+    """The Pipes client's message, with a signal by its name and what it most often means."""
+    code = re.search(r"failed with code -(\d+)", error)
+    if code is None:
+        return error
+    name = signal.Signals(int(code[1])).name
+    if name != "SIGKILL":
+        return f"the worker was ended by {name}"
+    return (
+        "the worker was ended by SIGKILL, most often because memory ran out (`dmesg` says so): free memory or train fewer models "
+        "at once, and run the day again; finished fits are kept"
+    )
 
 
 def _results_on_disk(spec: dict[str, Any]) -> list[dict[str, Any]]:

@@ -7,10 +7,10 @@ the commands, so that ``--help`` is quick.
 from __future__ import annotations
 
 from orchestration.cli import running  # isort: skip  # the order of --help
-from orchestration.cli import risk, reading, operating  # isort: skip
+from orchestration.cli import risk, reading, operating, monitoring  # isort: skip
 from orchestration.cli.app import app
 
-__all__ = ["app", "main", "operating", "reading", "risk", "running"]
+__all__ = ["app", "main", "monitoring", "operating", "reading", "risk", "running"]
 
 
 def main() -> None:

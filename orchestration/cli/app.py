@@ -54,6 +54,9 @@ def guard(action: Callable[[], T]) -> T:
         expected = (ValueError, RuntimeError, LookupError, OSError, duckdb.Error)
         if not isinstance(error, expected) or os.environ.get("VOLCAST_DEBUG"):
             raise
+        from orchestration.logs import note_command_failure
+
+        note_command_failure(error)
         errors.print(f"[bold red]error[/]: {escape(str(error))}", soft_wrap=True)
         raise typer.Exit(1) from None
 
@@ -65,9 +68,12 @@ def escape(text: str) -> str:
 
 
 def read_settings() -> Any:
+    from orchestration.logs import start
     from orchestration.settings import Settings
 
-    return guard(Settings.from_env)
+    settings = guard(Settings.from_env)
+    start(settings)
+    return settings
 
 
 def query_table(settings: Any, query: str, *, as_csv: bool = False, live: bool = False) -> None:
