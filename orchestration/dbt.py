@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestration.logs import current_run
+from orchestration.secrets import without_secrets
 from orchestration.settings import TRANSFORMS_DIR, Settings
 from orchestration.warehouse import Warehouse
 
@@ -138,7 +139,7 @@ def _run(settings: Settings, arguments: list[str], lock: int, *, may_fail: bool 
         str(settings.dbt_target_dir / "logs"),
     ]
     environment = {
-        **os.environ,
+        **without_secrets(os.environ),
         "VOLCAST_WAREHOUSE_PATH": str(settings.warehouse_path),
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
         "DO_NOT_TRACK": "1",

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from orchestration.raw_rows import IngestCount, append_batch
+from orchestration.secrets import mask
 from orchestration.settings import Settings
 from orchestration.sources.protocol import Source, SourceError, Stream
 from orchestration.sources.schema import TABLES, TableSchema
@@ -207,7 +208,7 @@ def _read_stream(
         if source.now() is None:
             raise
         error = found
-    status, detail = getattr(error, "status", "failed") if error else "ok", str(error or "")
+    status, detail = getattr(error, "status", "failed") if error else "ok", mask(str(error or ""))
     if error is None:
         state = state.advanced(until)
     elif status == NOT_LISTED and stream.table != "ohlcv":
@@ -219,7 +220,7 @@ def _read_stream(
             store.result.unavailable = error
     if progress:
         progress(stream, state.known_until, 0, True)
-    notes = tuple(stream.notes())
+    notes = tuple(map(mask, stream.notes()))
     store.result.notes += [f"{stream.name}: {note}" for note in notes]
     store.keep(state.read(status, detail, notes, source.now()))
 

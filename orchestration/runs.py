@@ -216,9 +216,9 @@ class _Watch:
 def reasons_of(settings: Settings, run_id: str) -> str:
     """Why a past run failed, in the words that the command line prints."""
     import dagster as dg
-    from dagster._core.instance.ref import InstanceRef
 
-    with dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(settings.dagster_home))) as instance:
+    prepare_home(settings)
+    with dg.DagsterInstance.get() as instance:
         return _reasons(instance, run_id)
 
 

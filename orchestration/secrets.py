@@ -135,14 +135,18 @@ def _content(named: str, path: Path) -> bytes:
 
 def mask(text: str) -> str:
     """``text`` with every known secret, in whatever form, and everything that looks like a credential replaced by ``***``. Never raises."""
-    known = _pattern(_known_values())
-    if known is not None:
-        text = known.sub(MASK, text)
-    if "@" in text and "://" in text:
+    text = mask_known(text)
+    if "://" in text:
         text = _USERINFO.sub(MASK + "@", text)
     for pattern in (_QUERY, _HEADER, _BEARER, _HOOK):
         text = pattern.sub(rf"\g<1>{MASK}", text)
     return text
+
+
+def mask_known(text: str) -> str:
+    """``text`` with every known secret, in whatever form, replaced by ``***``: for data, of which nothing else may be changed."""
+    known = _pattern(_known_values())
+    return text if known is None else known.sub(MASK, text)
 
 
 def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
@@ -153,7 +157,7 @@ def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
         name: value
         for name, value in environment.items()
         if name not in withheld
-        and not _SECRET_NAME.search(name.upper())
+        and not _names_a_secret(name)
         and not (known is not None and known.search(value))
         and not _USERINFO.search(value)
     }
@@ -167,12 +171,17 @@ def _from_file_or_nothing() -> Mapping[str, str]:
         return {}
 
 
+@lru_cache(maxsize=1024)
+def _names_a_secret(variable: str) -> bool:
+    return _SECRET_NAME.search(variable.upper()) is not None
+
+
 def _known_values() -> frozenset[str]:
     held = _from_file_or_nothing()
     values = set(_whole_or_in_url(held.values(), whole=True))
     for name, value in os.environ.items():
         if len(value) >= SHORTEST:
-            whole = _SECRET_NAME.search(name.upper()) is not None
+            whole = _names_a_secret(name)
             if whole or "://" in value:
                 values.update(_whole_or_in_url((value,), whole=whole))
     return frozenset(values)

@@ -1,7 +1,8 @@
 """Environment -> one typed object.
 
-In: environment variables with the prefix ``VOLCAST_``. Out: a frozen ``Settings``. Never reads files, never keeps secrets
-(a provider's key is read from its own variable where it is used), never falls back silently: a bad value is an error that quotes it.
+In: environment variables with the prefix ``VOLCAST_``, and the secrets file, where an address with a password in it may stand. Out: a
+frozen ``Settings``. Never reads other files, never keeps keys (``secrets`` gives them to who needs one), never falls back silently: a bad
+value is an error that quotes it, passwords masked.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ml.models import MODELS
+from orchestration.secrets import from_file, mask
 
 PREFIX = "VOLCAST_"
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
@@ -334,7 +336,7 @@ class Settings(BaseModel):
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
         """Read ``VOLCAST_*``; an empty value means the default. Raises ``SettingsError`` that names the variable."""
-        env = os.environ if env is None else env
+        env = {**from_file(), **os.environ} if env is None else env
         values = {
             name: env[PREFIX + name.upper()].strip()
             for name in cls.model_fields
@@ -347,7 +349,7 @@ class Settings(BaseModel):
             for item in error.errors():
                 name = PREFIX + str(item["loc"][0]).upper() if item["loc"] else "settings"
                 got = f" (got {item['input']!r})" if item["loc"] else ""
-                lines.append(f"{name}: {item['msg'].removeprefix('Value error, ')}{got}")
+                lines.append(mask(f"{name}: {item['msg'].removeprefix('Value error, ')}{got}"))
             raise SettingsError("; ".join(lines)) from None
 
     # -- places under the home -------------------------------------------------------------------------------------

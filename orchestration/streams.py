@@ -11,6 +11,7 @@ from datetime import date, datetime
 
 import duckdb
 
+from orchestration.secrets import mask
 from orchestration.sources.protocol import Source, Stream
 from orchestration.warehouse import bump_revision
 
@@ -52,8 +53,8 @@ class StreamState:
         return replace(
             self,
             status=status,
-            detail=detail,
-            notes="\n".join(notes),
+            detail=mask(detail),
+            notes=mask("\n".join(notes)),
             attempted_at=now,
             succeeded_at=now if status == "ok" else self.succeeded_at,
         )

@@ -118,6 +118,7 @@ class Warehouse:
         connection = duckdb.connect(":memory:")
         try:
             connection.execute("SET TimeZone = 'UTC'")
+            connection.execute("SET autoinstall_known_extensions = false")  # downloads nothing
             attach(connection, self.settings.warehouse_path, CATALOG, read_only=read_only)
             connection.execute(f"USE {CATALOG}")
         except duckdb.Error as error:
@@ -234,8 +235,13 @@ class Warehouse:
 
 
 @contextmanager
-def read_published(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open the published copy read-only with no access to anything else. Raises ``WarehouseError`` if nothing is there yet."""
+def read_published(
+    settings: Settings, *, memory: str | None = None
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open the published copy read-only with no access to anything else: no file, no network, no extension, no spilling to disk.
+
+    ``memory`` bounds what a query may take, such as 4GiB. Raises ``WarehouseError`` if nothing is published yet.
+    """
     path = settings.published_path
     if not path.exists():
         raise WarehouseError(
@@ -247,6 +253,9 @@ def read_published(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
         connection.execute("SET TimeZone = 'UTC'")
         attach(connection, path, "volcast", read_only=True)
         connection.execute("USE volcast")
+        connection.execute("SET temp_directory = ''")
+        if memory is not None:
+            connection.execute(f"SET memory_limit = {literal(memory)}")
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
         yield connection

@@ -20,6 +20,7 @@ from typing import Any, TextIO
 
 import dagster as dg
 
+from orchestration.secrets import without_secrets
 from orchestration.settings import PROJECT_ROOT, Settings
 
 WORKER_MODULE = "ml.worker"
@@ -91,7 +92,10 @@ def run_module(
     temporary = spec_path.with_suffix(f".{os.getpid()}")
     temporary.write_text(json.dumps(spec, indent=1, sort_keys=True))
     os.replace(temporary, spec_path)
+    kept = without_secrets(os.environ)
     environment = {
+        # the Pipes client passes everything on; what is overwritten is gone
+        **{name: "" for name in os.environ if name not in kept},
         "PYTHONPATH": os.pathsep.join(
             filter(None, [str(PROJECT_ROOT), os.environ.get("PYTHONPATH", "")])
         ),

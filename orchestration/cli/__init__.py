@@ -7,12 +7,16 @@ the commands, so that ``--help`` is quick.
 from __future__ import annotations
 
 from orchestration.cli import running  # isort: skip  # the order of --help
-from orchestration.cli import risk, reading, operating, monitoring  # isort: skip
+from orchestration.cli import risk, querying, reading, operating, monitoring  # isort: skip
 from orchestration.cli.app import app
 
-__all__ = ["app", "main", "monitoring", "operating", "reading", "risk", "running"]
+__all__ = ["app", "main", "monitoring", "operating", "querying", "reading", "risk", "running"]
 
 
 def main() -> None:
     """Entry point of the ``volcast`` program."""
+    from orchestration.masking import mask_logs, mask_tracebacks
+
+    mask_logs()
+    mask_tracebacks()
     app()

@@ -55,9 +55,10 @@ def guard(action: Callable[[], T]) -> T:
         if not isinstance(error, expected) or os.environ.get("VOLCAST_DEBUG"):
             raise
         from orchestration.logs import note_command_failure
+        from orchestration.secrets import mask
 
         note_command_failure(error)
-        errors.print(f"[bold red]error[/]: {escape(str(error))}", soft_wrap=True)
+        errors.print(f"[bold red]error[/]: {escape(mask(str(error)))}", soft_wrap=True)
         raise typer.Exit(1) from None
 
 
@@ -77,20 +78,15 @@ def read_settings() -> Any:
 
 
 def query_table(settings: Any, query: str, *, as_csv: bool = False, live: bool = False) -> None:
-    def fetch() -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
-        import duckdb
+    """A query of ours, on the published copy or on the live warehouse; ``cli/querying.py`` has those that people type."""
 
+    def fetch() -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
         from orchestration.warehouse import Warehouse, read_published
 
         opened = Warehouse(settings).read() if live else read_published(settings)
         with opened as connection:
-            try:
-                found = connection.execute(query)
-                if found.description is None:
-                    return [], []
-                return [item[0] for item in found.description], found.fetchall()
-            except duckdb.Error as error:
-                raise ValueError(str(error)) from None
+            found = connection.execute(query)
+            return [item[0] for item in found.description or ()], found.fetchall()
 
     print_table(*guard(fetch), as_csv=as_csv)
 

@@ -18,7 +18,6 @@ from orchestration.cli.app import (
     guard,
     newest_day,
     print_table,
-    query_table,
     read_settings,
     sources,
 )
@@ -34,15 +33,6 @@ def models() -> None:
         about = (model_class(name).__doc__ or "").strip().splitlines()[0]
         table.add_row(name, escape(about), "yes" if entry.uses_torch else "")
     console.print(table)
-
-
-@app.command()
-def sql(
-    query: Annotated[str, typer.Argument(help="SQL on the published copy, which opens read-only.")],
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
-) -> None:
-    """Query the published tables."""
-    query_table(read_settings(), query, as_csv=as_csv)
 
 
 @app.command()

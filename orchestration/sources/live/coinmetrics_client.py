@@ -15,7 +15,7 @@ from typing import Any
 
 import requests
 
-from orchestration.sources.live.config import secret
+from orchestration.sources.live.config import api_key
 from orchestration.sources.live.errors import ProviderRefused, ShapeChanged
 from orchestration.sources.live.rows import Answer, parse
 from orchestration.sources.live.transport import Transport, endpoint_of
@@ -85,7 +85,7 @@ def open_client(transport: Transport) -> tuple[Any, Session]:
 
     logging.getLogger("urllib3.connectionpool").addFilter(_without_key)
     session = Session(transport)
-    return CoinMetricsClient(api_key=secret(transport.provider), session=session), session  # type: ignore[arg-type]
+    return CoinMetricsClient(api_key=api_key(transport.provider), session=session), session  # type: ignore[arg-type]
 
 
 def as_json(client: Any) -> dict[str, str]:

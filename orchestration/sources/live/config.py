@@ -5,7 +5,6 @@ In: settings. Out: a frozen ``LiveConfig`` and, for each provider, one ``Transpo
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -13,6 +12,7 @@ from datetime import UTC, date, datetime
 from datetime import time as clock_time
 from typing import Protocol
 
+from orchestration.secrets import secret
 from orchestration.sources.live.transport import Clock, Policy, Sleep, Transport, utc_now
 
 DEFAULT_ASSETS = ("BTC", "ETH", "BNB", "XRP", "SOL", "ADA", "DOGE", "TRX", "LTC", "LINK")
@@ -133,6 +133,6 @@ class Providers:
         return f"{urls['*'].rstrip('/')}/{provider}" if "*" in urls else None
 
 
-def secret(provider: str) -> str:
-    """The API key of a provider, from the environment alone: VOLCAST_<PROVIDER>_API_KEY; '' without one."""
-    return os.environ.get(f"VOLCAST_{provider.upper()}_API_KEY", "").strip()
+def api_key(provider: str) -> str:
+    """The API key of a provider, the secret VOLCAST_<PROVIDER>_API_KEY; '' without one."""
+    return secret(f"VOLCAST_{provider.upper()}_API_KEY") or ""

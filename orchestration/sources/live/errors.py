@@ -1,10 +1,11 @@
 """What can go wrong with a provider, told apart by what the platform does about it.
 
-In: a provider, an endpoint and what was seen. Out: exceptions. Never holds a query string: a key may be in it.
+In: a provider, an endpoint and what was seen. Out: exceptions. Never holds a query string, in which a key may be, or a secret.
 """
 
 from __future__ import annotations
 
+from orchestration.secrets import mask
 from orchestration.sources.protocol import SourceError
 
 
@@ -14,6 +15,7 @@ class ProviderError(SourceError):
     status = "failed"
 
     def __init__(self, provider: str, endpoint: str, detail: str) -> None:
+        detail = mask(detail)  # some providers repeat the key that they refuse
         super().__init__(f"{provider} {endpoint}: {detail}")
         self.provider, self.endpoint, self.detail = provider, endpoint, detail
 

@@ -22,6 +22,7 @@ from urllib.parse import urljoin, urlsplit
 
 import requests
 
+from orchestration.secrets import mask_known
 from orchestration.sources.headline_id import headline_id
 from orchestration.sources.live.config import Providers
 from orchestration.sources.live.errors import NotListed, ProviderRefused, ShapeChanged
@@ -95,7 +96,7 @@ class Rss:
         left_out = {"without a title": 0, "dated in the future": 0}
         undated = 0
         for item in items:
-            title = one_line(str(item.get("title") or ""), LONGEST_TITLE)
+            title = mask_known(one_line(str(item.get("title") or ""), LONGEST_TITLE))
             published = _published(item)
             if not title:
                 left_out["without a title"] += 1
@@ -111,7 +112,7 @@ class Rss:
                     "id": self._id(item.get("id"), url, title, published),
                     "ts": published or midnight(read),
                     "title": title,
-                    "url": url,
+                    "url": url and mask_known(url),  # a private feed's links may carry its token
                     "known_at": read,
                 }
             )
