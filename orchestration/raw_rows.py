@@ -68,9 +68,11 @@ def append_batch(
         if seen and seen[0]:
             return IngestCount(offered=offered, duplicate=offered)
         now = datetime.now(UTC)
-        count = _append(connection, table, batch, offered, refused, batch_id, now, current)
+        count, held_before = _append(
+            connection, table, batch, offered, refused, batch_id, now, current
+        )
         connection.execute(
-            "INSERT INTO raw.batches VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO raw.batches VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
                 batch_id,
                 batch.column("source")[0].as_py(),
@@ -82,6 +84,7 @@ def append_batch(
                 count.duplicate,
                 count.quarantined,
                 now,
+                held_before,
             ],
         )
         if count.inserted or count.quarantined:
@@ -111,7 +114,8 @@ def _append(
     batch_id: str,
     now: datetime,
     current: bool,
-) -> IngestCount:
+) -> tuple[IngestCount, int]:
+    """Store the batch; its count, and how many of its refused rows the quarantine held already."""
     reasons = pa.array([refused.get(position) for position in range(batch.num_rows)], pa.string())
     connection.register("batch_rows", batch.append_column("reason", reasons))
     columns = ", ".join(f'"{name}"' for name in table.columns)
@@ -119,15 +123,18 @@ def _append(
         f"CREATE OR REPLACE TEMP TABLE incoming AS SELECT {columns}, reason FROM batch_rows"
     )
     connection.unregister("batch_rows")
-    quarantined = _quarantine(connection, table, batch_id, now)
+    quarantined, held_before = _quarantine(connection, table, batch_id, now)
     inserted = _insert_new(connection, table, batch_id, now, current)
     connection.execute("DROP TABLE temp.incoming")
-    return IngestCount(offered, inserted, offered - inserted - quarantined, quarantined)
+    return IngestCount(
+        offered, inserted, offered - inserted - quarantined, quarantined
+    ), held_before
 
 
 def _quarantine(
     connection: duckdb.DuckDBPyConnection, table: TableSchema, batch_id: str, now: datetime
-) -> int:
+) -> tuple[int, int]:
+    """Keep the refused rows of ``incoming``; returns how many, and how many of them were held already."""
     columns = ", ".join(f'"{name}" := "{name}"' for name in table.columns)
     connection.execute(
         f"""
@@ -137,14 +144,15 @@ def _quarantine(
         """,
         [table.qualified_name],
     )
-    connection.execute(
+    added = connection.execute(
         "INSERT INTO quarantine.rows SELECT row_id, ?, ?, any_value(reason), any_value(row_json), ?, NULL, NULL FROM temp.refused "
         "WHERE row_id NOT IN (SELECT row_id FROM quarantine.rows) GROUP BY row_id",
         [table.qualified_name, batch_id, now],
-    )
+    ).fetchone()
     row = connection.execute("SELECT count(*) FROM temp.refused").fetchone()
     connection.execute("DROP TABLE temp.refused")
-    return int(row[0]) if row else 0
+    count = int(row[0]) if row else 0
+    return count, count - (int(added[0]) if added else 0)
 
 
 def _unknown_rows(

@@ -19,7 +19,7 @@ from orchestration.alerts.causes import Cause, due_day, open_causes
 from orchestration.champion import champion_on
 from orchestration.metrics.home import size_of
 from orchestration.metrics.tables import NEWEST_VERDICTS, STALE_STREAM
-from orchestration.observing import View, look, utc_now
+from orchestration.observing import View, look, utc_now, who_writes
 from orchestration.run_history import FAILED, RUNNING, PastRun, past_runs
 from orchestration.settings import Settings
 from orchestration.sources.schema import TABLES
@@ -205,6 +205,11 @@ def _stale(connection: duckdb.DuckDBPyConnection) -> Iterator[Table]:
     if len(found) > MOST_STALE:
         table.add_row(f"and {len(found) - MOST_STALE} more", "", "", "", "")
     yield table
+
+
+def is_locked(settings: Settings) -> bool:
+    """Whether a run holds the warehouse lock at this moment."""
+    return who_writes(settings) is not None
 
 
 def _moment(instant: datetime) -> str:

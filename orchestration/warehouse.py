@@ -29,8 +29,8 @@ from orchestration.tables.layout import literal
 from orchestration.views import create_views
 
 CATALOG = "wh"
-LAYOUT_VERSION = "5"
-PREVIOUS_LAYOUTS = ("2", "3", "4")
+LAYOUT_VERSION = "6"
+PREVIOUS_LAYOUTS = ("2", "3", "4", "5")
 """Layouts that lack nothing but tables and columns: they are added when it is next written to."""
 PUBLISHED_SCHEMAS = (
     "raw",

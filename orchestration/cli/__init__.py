@@ -7,10 +7,13 @@ the commands, so that ``--help`` is quick.
 from __future__ import annotations
 
 from orchestration.cli import running  # isort: skip  # the order of --help
-from orchestration.cli import risk, querying, reading, operating, monitoring  # isort: skip
+from orchestration.cli import risk, querying, reading, operating, keeping, monitoring  # isort: skip
 from orchestration.cli.app import app
 
-__all__ = ["app", "main", "monitoring", "operating", "querying", "reading", "risk", "running"]
+__all__ = [
+    *("app", "keeping", "main", "monitoring", "operating", "querying", "reading", "risk"),
+    "running",
+]
 
 
 def main() -> None:

@@ -74,6 +74,10 @@ BATCHES = OutputTable(
         "rows_duplicate": ("BIGINT", "rows that the table had already"),
         "rows_quarantined": ("BIGINT", "rows that were refused"),
         "ingested_at": ("TIMESTAMPTZ", "when"),
+        "rows_quarantined_before": (
+            "BIGINT",
+            "of the refused rows, those that the quarantine held already: a refusal is kept once",
+        ),
     },
 )
 

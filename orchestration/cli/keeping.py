@@ -1,0 +1,79 @@
+"""Commands for who keeps a home in order: doctor.
+
+In: a home. Out: findings on the terminal or as JSON, exit status 0, 1 or 2. Never: a write to the home by `doctor`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from datetime import date
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from orchestration.cli.app import DAY, app, console, errors, escape, read_settings
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Also build the features of two days anew: minutes.")
+    ] = False,
+    day: Annotated[
+        date | None,
+        typer.Option("--day", help="Build the features of this day anew; implies --deep.", **DAY),
+    ] = None,
+) -> None:
+    """Check that every invariant holds. Exit status 0: all hold, 1: one is broken, 2: it could not look."""
+    settings = read_settings()
+    from orchestration.doctor import CannotLook, broken, examine
+    from orchestration.status import is_locked
+
+    if settings.warehouse_path.exists() and is_locked(settings):
+        errors.print("a run is writing: waiting until it pauses", soft_wrap=True)
+    try:
+        findings = examine(settings, deep=deep or day is not None, days=[day] if day else [])
+    except (CannotLook, OSError) as error:
+        errors.print(f"[bold red]cannot look[/]: {escape(str(error))}", soft_wrap=True)
+        raise typer.Exit(2) from None
+    bad = broken(findings)
+    if as_json:
+        document = {
+            "home": str(settings.home),
+            "holds": not bad,
+            "findings": [asdict(item) for item in findings],
+        }
+        typer.echo(json.dumps(document, indent=1))
+    else:
+        _show(settings, findings, len(bad))
+    raise typer.Exit(1 if bad else 0)
+
+
+def _show(settings: Any, findings: list[Any], bad: int) -> None:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(overflow="fold")
+    for item in findings:
+        if not item.holds:
+            mark = "[bold red]broken[/]" if item.severity == "critical" else "[yellow]left over[/]"
+        else:
+            mark = "[green]holds[/]" if item.checked or not item.note else "[dim]no data[/]"
+        text = escape(item.meaning)
+        if item.note:
+            text += f" [dim]({escape(item.note)})[/]"
+        if not item.holds:
+            text += f"\n{item.broken:,} broken, the first: {escape(item.example)}\n[bold]{escape(item.advice)}[/]"
+        table.add_row(mark, item.name, f"{item.checked:,}", text)
+    console.print(f"home {settings.home}", soft_wrap=True)
+    console.print(table)
+    held = sum(item.holds for item in findings)
+    console.print(
+        f"[bold]{bad} broken[/], {held} of {len(findings)} invariants hold"
+        if bad
+        else f"{held} of {len(findings)} invariants hold"
+    )
