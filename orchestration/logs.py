@@ -271,7 +271,7 @@ def _clean(value: Any) -> Any:
             )
         return value
     if isinstance(value, dict):
-        return {str(name)[:200]: _clean(item) for name, item in list(value.items())[:100]}
+        return {mask(str(name))[:200]: _clean(item) for name, item in list(value.items())[:100]}
     if isinstance(value, float) and value != value:
         return None
     return value

@@ -196,13 +196,24 @@ def _post(url: str, body: bytes, headers: dict[str, str]) -> None:
         ) as answer:
             status, reason = answer.status_code, answer.reason
     except requests.exceptions.SSLError as error:
-        raise ChannelError(f"{host}: {error}", passing=False) from None
+        raise ChannelError(f"{host}: {_without_path(error, url)}", passing=False) from None
     except requests.exceptions.RequestException as error:
-        raise ChannelError(f"{host}: {type(error).__name__}: {error}", passing=True) from None
+        why = f"{type(error).__name__}: {_without_path(error, url)}"
+        raise ChannelError(f"{host}: {why}", passing=True) from None
     if not 200 <= status < 300:
         raise ChannelError(
             f"{host} answered {status} {reason}", passing=status >= 500 or status in (408, 425, 429)
         )
+
+
+def _without_path(error: Exception, url: str) -> str:
+    """The error without what the address holds after its host, which is the secret."""
+    parts = urlsplit(url)
+    text = str(error)
+    for secret_part in (f"{parts.path}?{parts.query}", parts.path, parts.query):
+        if len(secret_part) > 1:
+            text = text.replace(secret_part, "/***")
+    return text
 
 
 def _checked_url(name: str, url: str) -> str:

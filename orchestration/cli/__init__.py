@@ -11,7 +11,14 @@ from orchestration.cli import risk, querying, reading, operating, keeping, monit
 from orchestration.cli.app import app
 
 __all__ = [
-    *("app", "keeping", "main", "monitoring", "operating", "querying", "reading", "risk"),
+    "app",
+    "keeping",
+    "main",
+    "monitoring",
+    "operating",
+    "querying",
+    "reading",
+    "risk",
     "running",
 ]
 

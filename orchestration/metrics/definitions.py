@@ -28,7 +28,7 @@ METRICS: dict[str, Definition] = {
     # data
     "volcast_streams": Definition("streams of the source by how their last read went", ("provider", "status")),
     "volcast_streams_stale": Definition("streams whose last read failed; coins that a provider does not list do not count", ("provider",)),
-    "volcast_quarantined_rows": Definition("refused rows that nobody has released", ("table",)),
+    "volcast_quarantined_rows_held": Definition("refused rows that nobody has released", ("table",)),
     "volcast_quarantined_rows_total": Definition("rows ever refused", ("table",), "counter"),
     # gates
     "volcast_gate_open": Definition("1 where the newest verdict lets training and forecasts go on, by permission too", ("suite",)),

@@ -35,7 +35,7 @@ def raw_tables(connection: duckdb.DuckDBPyConnection, settings: Settings) -> Ite
         "SELECT table_name, count(*), count(*) FILTER (released_at IS NULL) FROM quarantine.rows GROUP BY 1 ORDER BY 1"
     ).fetchall():
         yield Sample("volcast_quarantined_rows_total", ever, {"table": table})
-        yield Sample("volcast_quarantined_rows", held, {"table": table})
+        yield Sample("volcast_quarantined_rows_held", held, {"table": table})
 
 
 def streams(connection: duckdb.DuckDBPyConnection, settings: Settings) -> Iterator[Sample]:
