@@ -154,6 +154,7 @@ def _run(settings: Settings, arguments: list[str], lock: int, *, may_fail: bool 
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
+        pass_fds=(lock,),  # a dbt that outlives us keeps the lock until it has ended
     ) as process:
         lines = [line for line in process.stdout or () if _note(line)]
     output = "".join(lines)

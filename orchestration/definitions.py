@@ -5,6 +5,8 @@ In: the environment. Out: ``defs``, which `dagster dev -w workspace.yaml` and `v
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import dagster as dg
 
 from orchestration.assets.evaluation import EVALUATION_ASSETS
@@ -21,6 +23,7 @@ from orchestration.assets.spurious import spurious_checks
 from orchestration.assets.study import studies
 from orchestration.assets.training import registry
 from orchestration.checks import GATES
+from orchestration.cleaning import running
 from orchestration.platform import Platform
 from orchestration.schedules import CAPTURE_JOB, DAILY_JOB, RETRAIN_JOB, SCHEDULES, STUDY_JOB
 from orchestration.sensors import SENSORS
@@ -45,12 +48,29 @@ ASSETS = [
     model_cards,
 ]
 
+PLATFORM = Platform(Settings.from_env())
+
+
+@dg.resource(
+    description="Settings, warehouse and source of this home; a run that asks for it first cleans up after runs that died."
+)
+def platform(context: dg.InitResourceContext) -> Iterator[Platform]:
+    if context.run is None or context.instance is None:  # a schedule or a sensor
+        yield PLATFORM
+        return
+    run = context.run
+    with running(PLATFORM.settings, context.instance, run.run_id, run.job_name) as cleaned:
+        if cleaned.runs or cleaned.slots or cleaned.files:
+            context.log.warning(str(cleaned))  # type: ignore[union-attr]
+        yield PLATFORM
+
+
 defs = dg.Definitions(
     assets=ASSETS,
     asset_checks=GATES,
     jobs=[DAILY_JOB, RETRAIN_JOB, STUDY_JOB, CAPTURE_JOB],
     schedules=SCHEDULES,
     sensors=SENSORS,
-    resources={"platform": Platform(Settings.from_env())},
+    resources={"platform": platform},
     executor=dg.in_process_executor,
 )

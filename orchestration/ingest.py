@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 
 import duckdb
@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from orchestration.raw_rows import IngestCount, append_batch
 from orchestration.secrets import mask
 from orchestration.settings import Settings
-from orchestration.sources.protocol import Source, SourceError, Stream
+from orchestration.sources.protocol import SettledSource, Source, SourceError, Stream
 from orchestration.sources.schema import TABLES, TableSchema
 from orchestration.streams import StreamState, fresh_state, read_streams, write_stream
 from orchestration.warehouse import Warehouse, WarehouseError, get_state, set_state
@@ -190,6 +190,11 @@ def _read_stream(
     held = store.kept.get(stream.name) or fresh_state(stream, source)
     state = held.started(stream.assets, source.first_day())
     until, after = source.now() or store.until, None
+    if source.now() is not None and held.known_until is not None and held.known_until > until:
+        note = f"was read up to {held.known_until:%Y-%m-%d %H:%M}, which is yet to come: the clock was ahead. It is read from the beginning"
+        logger.warning("%s %s", stream.name, note)
+        store.result.notes.append(f"{stream.name}: {note}")
+        state = replace(state, known_until=None)  # what comes late by `held` is known on arrival
     if state.known_until is not None:
         after = state.known_until - stream.overlap
         if earliest is not None:
@@ -210,7 +215,8 @@ def _read_stream(
         error = found
     status, detail = getattr(error, "status", "failed") if error else "ok", mask(str(error or ""))
     if error is None:
-        state = state.advanced(until)
+        settled = source.settled(stream) if isinstance(source, SettledSource) else until
+        state = state.advanced(min(until, settled))
     elif status == NOT_LISTED and stream.table != "ohlcv":
         store.result.notes.append(f"{stream.name}: {detail}")  # no provider has every coin
     else:

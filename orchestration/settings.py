@@ -153,6 +153,11 @@ class Settings(BaseModel):
     workers: Literal["subprocess"] = Field(
         "subprocess", description="how the training worker is started"
     )
+    worker_stall_minutes: float = Field(
+        15,
+        gt=0,
+        description="minutes without processor time or a message after which a worker counts as hung and is killed",
+    )
     warehouse: str = Field(
         "", description="warehouse address; empty: warehouse.duckdb under the home"
     )

@@ -183,17 +183,15 @@ class Warehouse:
         """
         target = self.settings.published_path
         target.parent.mkdir(parents=True, exist_ok=True)
-        for leftover in target.parent.glob(f".{target.name}.*"):
-            if not _alive(leftover.suffixes[-1 if leftover.suffixes[-1] != ".wal" else -2]):
-                leftover.unlink()
         with self.lock():
+            for leftover in target.parent.glob(f".{target.name}.*"):
+                leftover.unlink()  # its maker is dead, or would hold the lock
             connection = self._attach(read_only=False)
             try:
                 revision = get_state(connection, "revision") or "0"
                 if target.exists() and published_revision(target) == revision:
                     return False
                 fresh = target.parent / f".{target.name}.{os.getpid()}"
-                fresh.unlink(missing_ok=True)
                 attach(connection, fresh, "published", read_only=False)
                 self._copy_tables(connection)
                 set_state(connection, "revision", revision, catalog="published")
@@ -203,10 +201,10 @@ class Warehouse:
                 connection.execute("DETACH published")
             finally:
                 connection.close()
-        os.chmod(fresh, 0o444)
-        with fresh.open("rb") as handle:
-            os.fsync(handle.fileno())
-        os.replace(fresh, target)
+            os.chmod(fresh, 0o444)
+            with fresh.open("rb") as handle:
+                os.fsync(handle.fileno())
+            os.replace(fresh, target)  # under the lock: never an older revision over a newer one
         return True
 
     @staticmethod
@@ -358,8 +356,3 @@ def set_json_state(
     connection: duckdb.DuckDBPyConnection, key: str, value: Mapping[str, Any]
 ) -> None:
     set_state(connection, key, json.dumps(value, sort_keys=True, default=str))
-
-
-def _alive(suffix: str) -> bool:
-    pid = suffix.removeprefix(".")
-    return pid.isdigit() and int(pid) != os.getpid() and Path(f"/proc/{pid}").exists()

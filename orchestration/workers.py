@@ -7,9 +7,10 @@ Dagster instance and no warehouse: it reads a snapshot folder and writes artefac
 from __future__ import annotations
 
 import json
+import logging
 import os
-import re
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -23,7 +24,12 @@ import dagster as dg
 from orchestration.secrets import without_secrets
 from orchestration.settings import PROJECT_ROOT, Settings
 
+logger = logging.getLogger(__name__)
+
 WORKER_MODULE = "ml.worker"
+MEMORY = ", most often because memory ran out (`dmesg` says so): free memory, and run the day again"
+ABANDONED = ".part"
+"""How files that are being made end; once no run is alive, cleaning removes them."""
 
 
 class WholeLineReader(dg.PipesFileMessageReader):
@@ -69,7 +75,9 @@ def run_worker(
 
     Raises ``WorkerFailed`` when the worker died before it reported on every fit.
     """
-    results, crash = run_module(context, WORKER_MODULE, spec, spec_path, "fit")
+    results, crash = run_module(
+        context, WORKER_MODULE, spec, spec_path, "fit", stall_minutes=settings.worker_stall_minutes
+    )
     if crash is not None:
         results = _results_on_disk(spec)
     done = {(item["model"], item["trained_as_of"]) for item in results}
@@ -86,8 +94,13 @@ def run_module(
     spec: dict[str, Any],
     spec_path: Path,
     message: str,
+    *,
+    stall_minutes: float,
 ) -> tuple[list[dict[str, Any]], str | None]:
-    """Run ``python -m module spec_path`` in a child process: its custom messages of that name, and why it ended badly, if it did."""
+    """Run ``python -m module spec_path`` in a child process: its custom messages of that name, and why it ended badly, if it did.
+
+    A child that neither computes nor reports for ``stall_minutes`` is killed: it is stopped, or waits for what will not come.
+    """
     spec_path.parent.mkdir(parents=True, exist_ok=True)
     temporary = spec_path.with_suffix(f".{os.getpid()}")
     temporary.write_text(json.dumps(spec, indent=1, sort_keys=True))
@@ -102,37 +115,72 @@ def run_module(
         "PYTHONUNBUFFERED": "1",
         "OMP_WAIT_POLICY": "PASSIVE",
     }
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            reader = WholeLineReader(str(Path(folder) / "messages"))
-            invocation = dg.PipesSubprocessClient(message_reader=reader).run(
-                context=context.op_execution_context,
-                command=[sys.executable, "-m", module, str(spec_path)],
-                env=environment,
+    with tempfile.TemporaryDirectory(dir=spec_path.parent, suffix=ABANDONED) as folder:
+        messages = Path(folder) / "messages"
+        with dg.open_pipes_session(
+            context=context.op_execution_context,
+            context_injector=dg.PipesFileContextInjector(str(Path(folder) / "context")),
+            message_reader=WholeLineReader(str(messages)),
+        ) as session:
+            process = subprocess.Popen(
+                [sys.executable, "-m", module, str(spec_path)],
+                env={**os.environ, **environment, **session.get_bootstrap_env_vars()},
+                close_fds=False,  # it holds what says that this home is written to, see cleaning
             )
-    except (
-        Exception
-    ) as error:  # the Pipes client raises a bare exception type of its own on a non-zero exit
-        return [], _how_it_ended(str(error))
-    return [found[message] for found in invocation.get_custom_messages() if message in found], None
+            crash = _wait(process, messages, stall_minutes * 60)
+    found = [item[message] for item in session.get_custom_messages() if message in item]
+    return ([], crash) if crash is not None else (found, None)
 
 
-def _how_it_ended(error: str) -> str:
-    """The Pipes client's message, with a signal by its name and what it most often means."""
-    code = re.search(r"failed with code -(\d+)", error)
-    if code is None:
-        return error
-    name = signal.Signals(int(code[1])).name
-    if name != "SIGKILL":
-        return f"the worker was ended by {name}"
-    return (
-        "the worker was ended by SIGKILL, most often because memory ran out (`dmesg` says so): free memory or train fewer models "
-        "at once, and run the day again; finished fits are kept"
-    )
+def _wait(process: subprocess.Popen[bytes], messages: Path, stall_seconds: float) -> str | None:
+    """Wait for the end of ``process``; why it was a bad one, None where it was not. Takes the process along when this one is stopped."""
+    seen, since = _activity(process.pid, messages), time.monotonic()
+    try:
+        while True:
+            try:
+                status = process.wait(timeout=min(1.0, stall_seconds / 4))
+            except subprocess.TimeoutExpired:
+                now = _activity(process.pid, messages)
+                if now != seen or now is None:
+                    seen, since = now, time.monotonic()
+                elif time.monotonic() - since > stall_seconds:
+                    return (
+                        f"the worker (process {process.pid}) neither computed nor reported for {stall_seconds / 60:g} minutes "
+                        "and was killed; if it only waits for slow storage, raise VOLCAST_WORKER_STALL_MINUTES"
+                    )
+                continue
+            if status < 0:
+                return (
+                    f"the worker was ended by signal {-status} ({signal.Signals(-status).name})"
+                    + (MEMORY if -status == signal.SIGKILL else "")
+                )
+            return f"the worker ended with code {status}" if status else None
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+
+
+def _activity(pid: int, messages: Path) -> tuple[int, int] | None:
+    """Clock ticks of processor time of a child and bytes that it has reported; None where /proc does not say."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    ticks = sum(map(int, fields[11:15]))  # its own and its children's, user and system: proc(5)
+    return ticks, messages.stat().st_size if messages.exists() else 0
 
 
 def _results_on_disk(spec: dict[str, Any]) -> list[dict[str, Any]]:
-    from ml.worker import WorkerSpec
+    """Results that a worker left before it died; none where they are not whole."""
+    from ml.worker import FitResult, WorkerSpec
 
     path = Path(WorkerSpec(**spec).results_uri())
-    return list(json.loads(path.read_text())) if path.exists() else []
+    try:
+        found = json.loads(path.read_text())
+        return [FitResult(**item).model_dump(mode="json") for item in found]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, TypeError) as error:
+        logger.warning("%s cannot be read, its fits are made again: %s", path, error)
+        return []

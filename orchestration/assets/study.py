@@ -77,6 +77,7 @@ def studies(
         spec.model_dump(mode="json"),
         settings.artifacts_dir / "specs" / f"{name}.json",
         "trial",
+        stall_minutes=settings.worker_stall_minutes,
     )
     trials = read_trials(spec)  # of a run that died, those that it finished
     if trials:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import pyarrow as pa
 
@@ -199,4 +199,13 @@ class Source(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """What a person should know about the source, as plain JSON values."""
+        ...
+
+
+@runtime_checkable
+class SettledSource(Protocol):
+    """A source whose providers have clocks of their own."""
+
+    def settled(self, stream: Stream) -> datetime:
+        """Up to where a stream that was just read can have been read: our present, or its provider's where that is earlier."""
         ...

@@ -36,7 +36,7 @@ def read_until(monkeypatch):
         asked.append((to_as_of, history_days))
         return SimpleNamespace(source="simulated")
 
-    def start(context, module, spec, path, message):
+    def start(context, module, spec, path, message, *, stall_minutes):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(spec))
         assert module == "ml.attention.study"
@@ -114,8 +114,8 @@ def test_the_same_study_goes_on_and_another_day_s_is_its_own(platform, read_unti
 def test_trials_of_a_run_that_died_are_kept(platform, monkeypatch):
     finished = study.run_module
 
-    def dies(*arguments):
-        finished(*arguments)
+    def dies(*arguments, **options):
+        finished(*arguments, **options)
         return [], "killed by signal 9"
 
     monkeypatch.setattr(study, "run_module", dies)

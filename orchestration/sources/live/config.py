@@ -126,6 +126,11 @@ class Providers:
             )
         return self._made[provider]
 
+    def now(self, provider: str) -> datetime:
+        """The earlier of our clock and the provider's, as far as it has told it."""
+        made = self._made.get(provider)
+        return self.clock() if made is None else made.now()
+
     def _base_url(self, provider: str) -> str | None:
         urls = self.config.base_urls
         if provider in urls:

@@ -31,9 +31,8 @@ class LiveSource:
         self.config = config
         self.assets = config.assets
         self.clock = clock
-        self.connectors: Sequence[Connector] = connectors(
-            Providers(config, clock=clock, sleep=sleep)
-        )
+        self._providers = Providers(config, clock=clock, sleep=sleep)
+        self.connectors: Sequence[Connector] = connectors(self._providers)
         self._streams = [stream for made in self.connectors for stream in made.streams()]
         names = [stream.name for stream in self._streams]
         if len(set(names)) < len(names):
@@ -50,6 +49,10 @@ class LiveSource:
     def now(self) -> datetime:
         """See ``Source.now``."""
         return self.clock()
+
+    def settled(self, stream: Stream) -> datetime:
+        """See ``protocol.SettledSource``: our clock may be ahead of the provider's."""
+        return self._providers.now(stream.provider)
 
     def first_day(self) -> date:
         """The first day that history is asked for."""

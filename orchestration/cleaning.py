@@ -1,0 +1,193 @@
+"""What runs that were killed leave behind, and its removal by the run that follows.
+
+In: a home and its Dagster instance. Out: dead runs told to Dagster as failed, their pool slots free, files that nobody will finish gone.
+Whether a run is alive the kernel says: a run holds a lock file of its own, which is free as soon as its process is gone, however it went, so
+that no process id is ever trusted. Never: touches what a live run or a live worker writes, or stops a run because cleaning failed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from orchestration.settings import Settings
+from orchestration.workers import ABANDONED
+
+logger = logging.getLogger(__name__)
+
+FOLDER = "runs"
+WRITING = "writing"
+"""The lock that every run shares, and its workers with it: they may outlive the run. Who has it alone knows that nobody writes files."""
+JOBS = frozenset({"daily", "retrain", "study", "capture", "__ASSET_JOB"})
+"""Jobs of definitions.py, whose steps run in the process of their run. Of a run with a process a step the lock says nothing."""
+_NUMBERED = re.compile(r"\.\d+$")
+_INTERRUPTED = (
+    "its process is gone: killed, or the machine stopped. The same run again goes on where it was"
+)
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """What was found and removed; ``alone`` is False where another run was alive, and files were left to it."""
+
+    runs: tuple[str, ...] = ()
+    slots: int = 0
+    files: int = 0
+    alone: bool = True
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        return (
+            f"cleaned up after {len(self.runs)} runs that died: {self.slots} pool slots freed, {self.files} unfinished files removed"
+            f" in {self.seconds:.2f} s"
+        )
+
+
+@contextmanager
+def running(settings: Settings, instance: Any, run_id: str, job_name: str) -> Iterator[Cleaned]:
+    """Clean up after dead runs, then hold this run's locks while it lives."""
+    found = clean(settings, instance)
+    folder = settings.home / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / WRITING).open("a") as writing:
+        fcntl.flock(writing, fcntl.LOCK_SH)
+        os.set_inheritable(writing.fileno(), True)
+        if job_name not in JOBS:
+            yield found
+            return
+        path, fresh = folder / f"{run_id}.lock", folder / f"{run_id}{ABANDONED}"
+        with fresh.open("a") as own:
+            fcntl.flock(own, fcntl.LOCK_EX)
+            os.replace(fresh, path)  # it is locked before anyone can find it
+            try:
+                yield found
+            finally:
+                path.unlink(missing_ok=True)
+
+
+def clean(settings: Settings, instance: Any) -> Cleaned:
+    """Tell Dagster of runs that died, free the slots of runs that have ended, and remove files that nobody will finish.
+
+    Costs some milliseconds where there is nothing to do. A fault of its own is a warning in the log.
+    """
+    started = time.perf_counter()
+    runs: tuple[str, ...] = ()
+    slots = files = 0
+    alone = False
+    try:
+        runs = tuple(_dead_runs(settings, instance))
+        slots = _free_slots(instance)
+        with _alone(settings) as alone:
+            if alone:
+                files = sum(map(_remove, _leftovers(settings)))
+    except Exception as error:
+        logger.warning("cleaning %s stopped: %s: %s", settings.home, type(error).__name__, error)
+    found = Cleaned(runs, slots, files, alone, time.perf_counter() - started)
+    if runs or slots or files:
+        logger.warning("%s", found)
+    return found
+
+
+def _dead_runs(settings: Settings, instance: Any) -> Iterator[str]:
+    """Runs whose lock is free though its file is there, each reported to Dagster as failed if it has not ended."""
+    for path in sorted((settings.home / FOLDER).glob("*.lock")):
+        try:
+            handle = path.open("r")
+        except FileNotFoundError:
+            continue  # it ended just now
+        with handle:
+            if not _taken(handle):
+                continue
+            run = instance.get_run_by_id(path.stem)
+            if run is not None and not run.is_finished:
+                instance.report_run_failed(run, f"run {path.stem}: {_INTERRUPTED}")
+                yield path.stem
+            path.unlink(missing_ok=True)
+
+
+def _free_slots(instance: Any) -> int:
+    """Pool slots that runs hold which have ended, or which Dagster does not know; freed."""
+    storage = instance.event_log_storage
+    if not storage.supports_global_concurrency_limits:
+        return 0
+    freed = 0
+    for run_id in storage.get_concurrency_run_ids():
+        run = instance.get_run_by_id(run_id)
+        if run is None or run.is_finished:
+            storage.free_concurrency_slots_for_run(run_id)
+            freed += 1
+    return freed
+
+
+@contextmanager
+def _alone(settings: Settings) -> Iterator[bool]:
+    """Whether no run and no worker of this home is alive; none begins while the caller goes on."""
+    path = settings.home / FOLDER / WRITING
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as handle:
+        yield _taken(handle)
+
+
+def _unlocked(path: Path) -> bool:
+    with path.open("a") as handle:
+        return _taken(handle)
+
+
+def _taken(handle: IO[str]) -> bool:
+    """Whether the lock of ``handle`` was free; it is ours then, until the handle is closed."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _leftovers(settings: Settings) -> Iterator[Path]:
+    """Files and folders that a process began and did not finish. The published copy's are its own: see ``Warehouse.publish``."""
+    home, artifacts = settings.home, settings.artifacts_dir
+    spilled = Path(f"{settings.warehouse_path}.tmp")
+    if spilled.exists() and _unlocked(settings.warehouse_path.with_suffix(".lock")):
+        yield spilled  # of a dbt that was killed
+    yield from _matching((home / FOLDER).glob(f"*{ABANDONED}"))
+    yield from _matching(artifacts.glob(f"*{ABANDONED}"))
+    for folder in (settings.dagster_home, settings.reports_dir, artifacts / "specs"):
+        yield from _matching(folder.glob("*.[0-9]*"), _NUMBERED)
+    yield from _matching((artifacts / "specs").glob(f"*{ABANDONED}"))
+    yield from _matching((home / "model_cards").glob("*/.*.[0-9]*"), _NUMBERED)
+    for model in (artifacts / "models").glob("*/"):
+        with os.scandir(model) as entries:
+            names = {entry.name for entry in entries}
+        for name in sorted(names):
+            version = name.removesuffix(".checkpoint")
+            if name.endswith(ABANDONED) or (
+                version != name and {version, f"{version}.checks.json"} <= names
+            ):  # a checkpoint beside what it was kept for
+                yield model / name
+    yield from (artifacts / "models").glob(f"*{ABANDONED}")
+    for snapshot in (artifacts / "snapshots").glob("*/"):
+        if not (snapshot / "snapshot.json").exists():
+            yield snapshot
+        else:
+            yield from _matching(snapshot.glob(f"*{ABANDONED}"))
+
+
+def _matching(paths: Iterator[Path], pattern: re.Pattern[str] | None = None) -> Iterator[Path]:
+    return (path for path in paths if pattern is None or pattern.search(path.name))
+
+
+def _remove(path: Path) -> int:
+    logger.info("removing %s, which nobody will finish", path)
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+    return 1

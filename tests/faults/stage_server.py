@@ -1,0 +1,166 @@
+"""`python -m tests.faults.stage_server`: everything imported once, then a forked child for each stage that is run, or killed.
+
+In: a request a line on standard input, as JSON. Out: what became of it, a line each. Never: a thread, a DuckDB connection or a sum of torch in
+this process, or the children would inherit a half of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import random
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import date
+from pathlib import Path
+
+TIMEOUT_SECONDS = 300
+
+
+@dataclass(frozen=True)
+class Request:
+    """Run ``stage`` in ``home``, and kill it: at a point of its own, or after so many seconds; ``whom``: both, parent or child."""
+
+    home: str
+    stage: str
+    as_of: str
+    point: int | None = None
+    delay: float = 0.0
+    seconds: float | None = None
+    whom: str = "both"
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """``killed``: somebody was. ``status``: of the child, negative for a signal. ``group``: the process group, in which others may live on."""
+
+    status: int
+    killed: bool
+    seconds: float
+    group: int
+    points: int = 0
+    errors: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
+
+
+def serve(request: Request) -> Outcome:
+    """Fork, wait and kill."""
+    notes = Path(request.home).with_suffix(".outcome")
+    notes.unlink(missing_ok=True)
+    started = time.monotonic()
+    child = os.fork()
+    if child == 0:
+        _child(request, notes)
+    killed, status = False, None
+    while status is None:
+        found, status_bits = os.waitpid(child, os.WNOHANG)
+        if found:
+            status = os.waitstatus_to_exitcode(status_bits)
+            break
+        passed = time.monotonic() - started
+        if request.seconds is not None and not killed and passed >= request.seconds:
+            killed = _kill(child, request.whom)
+        if passed > TIMEOUT_SECONDS:
+            _end_group(child)
+            os.waitpid(child, 0)
+            raise TimeoutError(f"{request.stage} in {request.home}: not done after {passed:.0f} s")
+        time.sleep(0.002)
+    seconds = time.monotonic() - started
+    told = json.loads(notes.read_text()) if notes.exists() else {}
+    return Outcome(
+        status, killed or status == -signal.SIGKILL, seconds, child, **_tuples(told)
+    )  # fmt: skip
+
+
+def _child(request: Request, notes: Path) -> None:
+    """The child's life; never returns."""
+    os.setpgid(0, 0)
+    told: dict[str, object] = {}
+    code = 1
+    try:
+        log = os.open(
+            Path(request.home).with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        )
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.environ.update(request.environment)
+        from tests.faults.points import Points
+        from tests.faults.stages import run_stage
+
+        points = Points(Path(request.home), request.point, request.delay, request.whom == "both")
+        points.install()
+        errors = run_stage(Path(request.home), request.stage, date.fromisoformat(request.as_of))
+        told = {"points": points.count, "errors": errors}
+        code = 2 if errors else 0
+    except BaseException:
+        told = {"errors": [traceback.format_exc()]}
+    finally:
+        told["modules"] = sorted(sys.modules)
+        notes.write_text(json.dumps(told))
+        sys.stdout.flush()
+        os._exit(code)
+
+
+def _tuples(told: dict[str, object]) -> dict[str, object]:
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in told.items()}
+
+
+def _kill(child: int, whom: str) -> bool:
+    if whom == "both":
+        os.killpg(child, signal.SIGKILL)
+        return True
+    victim = next(descendants(child), None) if whom == "child" else child
+    if victim is None:
+        return False  # not started yet: at the next look
+    os.kill(victim, signal.SIGKILL)
+    return True
+
+
+def descendants(pid: int) -> Iterator[int]:
+    """Child processes, whichever thread started them."""
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        try:
+            yield from map(int, (task / "children").read_text().split())
+        except FileNotFoundError:
+            continue
+
+
+def _end_group(group: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
+
+
+def main() -> None:
+    from orchestration import definitions
+    from tests.faults import points, stages  # noqa: F401
+
+    definitions.defs.resolve_job_def("daily")
+    random.seed(0)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        told = json.loads(line)
+        if "import" in told:
+            for name in told["import"]:
+                if name not in sys.modules and not name.startswith("tests."):
+                    try:
+                        importlib.import_module(name)
+                    except Exception:  # a module that only its parent can import
+                        continue
+            print(json.dumps({}), flush=True)
+            continue
+        try:
+            reply = asdict(serve(Request(**told)))
+        except TimeoutError as error:
+            reply = {"timeout": str(error)}
+        print(json.dumps(reply), flush=True)
+
+
+if __name__ == "__main__":
+    main()
