@@ -95,6 +95,7 @@ class HomeLog(logging.Handler):
     def __init__(self, settings: Settings | None = None) -> None:
         super().__init__(logging.DEBUG)  # what is wanted is decided by line: events are debug
         settings = settings or Settings.from_env()
+        self.settings = settings
         self.file = LogFile(settings.home / "logs" / FILE_NAME)
         self.least = logging.getLevelName(settings.log_level.upper())
         self.form = settings.log_format
@@ -102,6 +103,8 @@ class HomeLog(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             fields = line_of(record)
+            if fields is not None and fields["event"] in ("run_start", "step_start"):
+                start(self.settings)  # a run that the daemon started in a process of its own
             if fields is None or logging.getLevelName(fields["level"].upper()) < self.least:
                 return
             text = json.dumps(fields, ensure_ascii=True, default=str)
@@ -129,6 +132,10 @@ class HomeLog(logging.Handler):
 def start(settings: Settings) -> None:
     """Let this process's own loggers write into the home; a second call for another home moves them there."""
     handler = HomeLog(settings)
+    wanted = (handler.file.path, handler.least, handler.form)
+    held = [item for item in logging.getLogger(PACKAGES[0]).handlers if isinstance(item, HomeLog)]
+    if any((item.file.path, item.least, item.form) == wanted for item in held):
+        return
     for name in PACKAGES:
         logger = logging.getLogger(name)
         for old in [held for held in logger.handlers if isinstance(held, HomeLog)]:

@@ -540,8 +540,8 @@ def test_the_sensor_is_on_where_a_channel_is_configured_and_survives_one_that_fa
 ):
     import dagster as dg
 
+    from orchestration.monitors import alerts_sensor, alerts_wanted
     from orchestration.platform import Platform
-    from orchestration.sensors import alerts_sensor, alerts_wanted
 
     assert alerts_wanted() == dg.DefaultSensorStatus.STOPPED
     monkeypatch.setenv("VOLCAST_ALERT_WEBHOOK_URL", http.url)
