@@ -28,8 +28,8 @@ from orchestration.warehouse import WarehouseError, get_state
 COLOURS = {"critical": "red", "warning": "yellow", "info": "cyan"}
 PLAIN: dict[str, Any] = {"box": None, "pad_edge": False, "header_style": "bold"}
 """Tables without lines, which leave 80 columns to what they say."""
-MOST_CAUSES = 8
-MOST_STALE = 6
+MOST_CAUSES = 5
+MOST_STALE = 5
 
 
 def status_tables(settings: Settings) -> list[Table]:
@@ -201,7 +201,7 @@ def _stale(connection: duckdb.DuckDBPyConnection) -> Iterator[Table]:
         **PLAIN,
     )
     for provider, name, count, since, why in found[:MOST_STALE]:
-        table.add_row(escape(provider), name, f"{count}", since, escape(why[:120]))
+        table.add_row(escape(provider), name, f"{count}", since, escape(why[:60]))
     if len(found) > MOST_STALE:
         table.add_row(f"and {len(found) - MOST_STALE} more", "", "", "", "")
     yield table

@@ -58,7 +58,7 @@ def correlations(
             [last],
         ).fetchall()
     for asset, reason in refused:
-        context.log.warning(f"no correlations of {asset}: {reason}")
+        context.log.warning(f"no correlations of {asset}: {reason}", extra={"coin": asset})
     return result(
         platform,
         int(total[0]) if total else 0,

@@ -31,7 +31,7 @@ def lines_of(settings: Settings) -> list[dict]:
 
 @dg.op
 def ingest(context: dg.OpExecutionContext) -> int:
-    context.log.info("84 rows offered")
+    context.log.info("84 rows offered", extra={"coin": "ETH"})
     context.log.debug("not worth a line")
     logging.getLogger("orchestration.ingest").info(
         "stale", extra={"coin": "BTC", "event": "stream_stale"}
@@ -67,6 +67,7 @@ def test_what_a_run_says_is_found_by_run_job_step_and_day_and_history_agrees_wit
         "run_start", "step_start", "log", "stream_stale", "step_success", "step_failure", "run_failure",
     ]  # fmt: skip
     assert (by_event["log"]["step"], by_event["log"]["message"]) == ("ingest", "84 rows offered")
+    assert by_event["log"]["coin"] == "ETH"
     stale = by_event["stream_stale"]
     assert (stale["step"], stale["coin"], stale["logger"]) == (
         "ingest",
