@@ -14,7 +14,15 @@ from datetime import date
 
 import duckdb
 
-from orchestration.doctor import forecasts, leftovers, lineage, point_in_time, raw, storage
+from orchestration.doctor import (
+    append_only,
+    forecasts,
+    leftovers,
+    lineage,
+    point_in_time,
+    raw,
+    storage,
+)
 from orchestration.doctor.finding import RESTORE, CannotLook, Count, Finding, Invariant, Look
 from orchestration.settings import Settings
 from orchestration.warehouse import LAYOUT_VERSION, Warehouse, WarehouseError, get_state
@@ -27,6 +35,7 @@ INVARIANTS = (
     *point_in_time.INVARIANTS,
     *lineage.INVARIANTS,
     *forecasts.INVARIANTS,
+    *append_only.INVARIANTS,
     *raw.INVARIANTS,
 )
 
