@@ -21,6 +21,7 @@ from orchestration.doctor import (
     lineage,
     point_in_time,
     raw,
+    rebuilt,
     storage,
 )
 from orchestration.doctor.finding import RESTORE, CannotLook, Count, Finding, Invariant, Look
@@ -89,7 +90,7 @@ def _findings(settings: Settings, deep: bool, days: tuple[date, ...]) -> Iterato
             look = _look(settings, connection, deep, days)
             yield OPENS.finding(Count(len(look.tables)))
             whole = False
-            for invariant in INVARIANTS:
+            for invariant in (*INVARIANTS, rebuilt.REBUILT) if deep else INVARIANTS:
                 try:
                     finding = invariant(look)
                 except (duckdb.BinderException, duckdb.CatalogException):
