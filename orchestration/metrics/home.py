@@ -9,6 +9,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from orchestration.lock_notes import lock_waits
@@ -86,10 +87,11 @@ def files(settings: Settings) -> Iterator[Sample]:
 
 
 def note_backup(settings: Settings) -> None:
-    """Keep that a backup of this home was finished just now."""
+    """Keep that a backup of this home was finished just now. A home that cannot be written to does not undo the backup."""
     path = settings.home / "metrics" / "last_backup"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
 
 
 def size_of(path: Path) -> int:

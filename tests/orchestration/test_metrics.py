@@ -148,6 +148,15 @@ def test_runs_sizes_and_alerts(values, warehouse):
     } == {1}
 
 
+def test_a_backup_is_noted(tmp_path):
+    from orchestration.backup import backup
+
+    settings = small_home(tmp_path / "home").settings
+    assert "volcast_last_backup" not in metrics.render(settings)
+    backup(settings, tmp_path / "backup")
+    assert "volcast_last_backup_timestamp_seconds" in metrics.render(settings)
+
+
 def test_labels_stay_few(values):
     assert {label for definition in METRICS.values() for label in definition.labels}.isdisjoint(
         {"coin", "asset", "run", "day", "stream"}
