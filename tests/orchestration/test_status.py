@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from datetime import timedelta
 
 import pytest
 from rich.console import Console
@@ -53,7 +54,7 @@ def test_a_home_with_everything_wrong_still_fits_the_screen(screen):
             store_stream(
                 connection, f"{name}/x", "raw.open_interest", name, "failed", "y " * 200, None
             )
-        store_verdict(connection, "raw.ohlcv", YESTERDAY, failed=3)
+        store_verdict(connection, "raw.ohlcv", YESTERDAY, failed=3, at=NOW + timedelta(seconds=1))
         store_verdict(connection, "raw.headlines", YESTERDAY, failed=1, by="ada")
     store_run(settings, status="FAILURE", start=NOW)
     store_run(settings, job="capture", status="STARTED", start=NOW)
