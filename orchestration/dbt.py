@@ -7,6 +7,7 @@ folder under the home, and calls nobody. The warehouse lock is held while it run
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -16,9 +17,12 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from orchestration.logs import current_run
 from orchestration.secrets import without_secrets
 from orchestration.settings import TRANSFORMS_DIR, Settings
 from orchestration.warehouse import Warehouse
+
+logger = logging.getLogger(__name__)
 
 
 class DbtError(RuntimeError):
@@ -166,19 +170,37 @@ def _run(settings: Settings, arguments: list[str], lock: int, *, may_fail: bool 
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
         "DO_NOT_TRACK": "1",
         "TZ": "UTC",
+        **{f"DBT_ENV_CUSTOM_ENV_{name}": value for name, value in current_run().items()},
     }
-    done = subprocess.run(
+    with subprocess.Popen(
         command,
         env=environment,
         cwd=TRANSFORMS_DIR,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        check=False,
+        errors="replace",
         pass_fds=(lock,),  # a dbt that outlives us keeps the lock until it has ended
-    )
-    if done.returncode != 0 and not may_fail:
-        raise DbtError(f"dbt {arguments[0]} failed:\n{(done.stdout + done.stderr)[-4000:]}")
-    return done.stdout + done.stderr
+    ) as process:
+        lines = [line for line in process.stdout or () if _note(line)]
+    output = "".join(lines)
+    if process.returncode != 0 and not may_fail:
+        raise DbtError(f"dbt {arguments[0]} failed:\n{output[-4000:]}")
+    return output
+
+
+def _note(line: str) -> bool:
+    """Log what dbt printed; True, for the line is kept."""
+    text = line.strip()
+    if any(word in text for word in ("ERROR", "Error", "FAIL ")) and "ERROR=0" not in text:
+        level = logging.ERROR
+    elif " WARN " in text or "[WARNING]" in text:
+        level = logging.WARNING
+    else:
+        level = logging.DEBUG if " of " in text else logging.INFO
+    if text:
+        logger.log(level, "%s", text, extra={"event": "dbt"})
+    return True
 
 
 def _is_source(file: Path) -> bool:

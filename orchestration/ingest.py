@@ -220,7 +220,8 @@ def _read_stream(
     elif status == NOT_LISTED and stream.table != "ohlcv":
         store.result.notes.append(f"{stream.name}: {detail}")  # no provider has every coin
     else:
-        logger.info("%s: %s", stream.name, detail)
+        coin = stream.assets[0] if len(stream.assets) == 1 else None
+        logger.info("%s: %s", stream.name, detail, extra={"event": "stream_stale", "coin": coin})
         store.result.stale.append(Stale(stream.name, status, detail))
         if isinstance(error, ConnectionError):
             store.result.unavailable = error

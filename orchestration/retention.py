@@ -10,10 +10,10 @@ from datetime import date, timedelta
 
 import duckdb
 
+from orchestration.ledger import forget
 from orchestration.settings import Settings
+from orchestration.tables.ledger import BY_TOKEN
 from orchestration.warehouse import Warehouse, bump_revision
-
-BY_TOKEN = ("forecasts.attention_weights", "forecasts.token_attributions")
 
 
 def kept_from(connection: duckdb.DuckDBPyConnection, settings: Settings) -> date:
@@ -41,5 +41,6 @@ def drop_old(warehouse: Warehouse, settings: Settings) -> int:
             for table in old:
                 found = connection.execute(f"DELETE FROM {table} WHERE as_of < ?", [first])
                 dropped += int((found.fetchone() or (0,))[0])
+                forget(connection, table, first)
             bump_revision(connection)
     return dropped

@@ -6,11 +6,12 @@ In: settings, a job name and a range of days. Out: a run in the Dagster instance
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from orchestration.disk_space import advice
 from orchestration.settings import PROJECT_ROOT, Settings
+
+logger = logging.getLogger(__name__)
 
 
 class RunFailed(RuntimeError):
@@ -49,10 +52,53 @@ def run_job(
     *,
     run_config: Mapping[str, Any] | None = None,
 ) -> str:
-    """Run ``job_name`` for first .. last in this process and return its run id."""
+    """Run ``job_name`` for first .. last in this process and return its run id; then write the metrics, and send the alerts that are due."""
     if first > last:
         raise ValueError(f"from {first} to {last}: expected the first day not to be after the last")
-    prepare_home(settings)
+    from orchestration import alerts
+
+    try:
+        prepare_home(settings)
+        run_id = _execute(settings, job_name, first, last, console, run_config)
+    except (RunFailed, ValueError):
+        raise
+    except Exception as error:
+        why = error
+        _attempt("alerts", lambda: alerts.start_failed(settings, job_name, f"{last}", why))
+        raise
+    else:
+        _attempt("alerts", lambda: alerts.started(settings, job_name))
+        return run_id
+    finally:
+        _attempt("metrics and alerts", lambda: report_state(settings))
+
+
+def report_state(settings: Settings) -> None:
+    """What a home tells the outside at the end of a run: the file of metrics, and alerts where a channel is configured."""
+    from orchestration import alerts, metrics
+    from orchestration.alerts.channels import configured
+
+    metrics.write_metrics(settings)
+    if channels := configured(settings):
+        alerts.watch(settings, channels)
+
+
+def _attempt(what: str, action: Callable[[], object]) -> None:
+    """Do what must not change how a run ends; what stands in the way is logged."""
+    try:
+        action()
+    except Exception as error:
+        logger.warning("%s: %s", what, error, extra={"event": "report_failed"})
+
+
+def _execute(
+    settings: Settings,
+    job_name: str,
+    first: date,
+    last: date,
+    console: Console,
+    run_config: Mapping[str, Any] | None,
+) -> str:
     with console.status("loading definitions"):
         import dagster as dg
 
@@ -168,6 +214,15 @@ class _Watch:
                     progress.update(task, description="done")
                     return
                 self._stop.wait(0.3)
+
+
+def reasons_of(settings: Settings, run_id: str) -> str:
+    """Why a past run failed, in the words that the command line prints."""
+    import dagster as dg
+
+    prepare_home(settings)
+    with dg.DagsterInstance.get() as instance:
+        return _reasons(instance, run_id)
 
 
 def _reasons(instance: Any, run_id: str) -> str:

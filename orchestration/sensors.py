@@ -1,4 +1,4 @@
-"""What starts a run because of what the tables say.
+"""What starts a run because of what the tables say, and the monitors beside it.
 
 In: the published copy. Out: a run for every retrain that drift asked for and that nobody has made yet. Never waits for a writer.
 """
@@ -8,6 +8,7 @@ from datetime import timedelta
 import dagster as dg
 
 from orchestration.decisions import open_retrains
+from orchestration.monitors import MONITORS
 from orchestration.partitions import RANGE_END_TAG, RANGE_START_TAG
 from orchestration.platform import Platform
 from orchestration.schedules import DAILY_JOB, RETRAIN_JOB
@@ -46,4 +47,4 @@ def retrain_on_drift(
     )
 
 
-SENSORS = [retrain_on_drift]
+SENSORS = [retrain_on_drift, *MONITORS]

@@ -194,6 +194,33 @@ class Settings(BaseModel):
         None,
         description="file of weights, .csv (asset,weight) or .json, whose risk every daily run stores (docs/risk.md)",
     )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="least level of the lines under logs/ (docs/monitoring.md)"
+    )
+    log_format: Literal["", "text", "json"] = Field(
+        "", description="write those lines to standard error too: text or json; empty: not"
+    )
+    alert_email: tuple[str, ...] = Field(
+        (), description="addresses that alerts go to, comma separated"
+    )
+    alert_smtp: str = Field(
+        "",
+        description="mail server: smtp://user@host:587 (STARTTLS) or smtps://user@host:465; the password is a secret",
+    )
+    alert_sender: str = Field(
+        "", description="address that alerts come from; empty: the first of VOLCAST_ALERT_EMAIL"
+    )
+    alert_late_minutes: int = Field(
+        90,
+        ge=1,
+        description="minutes after the decision time at which a day without forecasts is an alert",
+    )
+    alert_stale_hours: float = Field(
+        24, gt=0, description="hours without a good read after which a stream is an alert"
+    )
+    alert_runbook: str = Field(
+        "docs/runbook.md", description="address of the runbook that alerts link to"
+    )
     simulated_start: date = Field(date(2022, 1, 1), description="first day of the simulated market")
     demo_as_of: date = Field(date(2024, 6, 30), description="last day of `volcast demo`")
     demo_days: int = Field(28, ge=2, description="days of forecasts that `volcast demo` makes")
@@ -259,6 +286,7 @@ class Settings(BaseModel):
     @field_validator(
         "assets",
         "models",
+        "alert_email",
         "live_bars",
         "price_venues",
         "funding_venues",

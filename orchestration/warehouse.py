@@ -21,9 +21,11 @@ from typing import Any
 import duckdb
 import pandas as pd
 
+from orchestration.ledger import LEDGERED, fill_ledger, write_rows
+from orchestration.lock_notes import holder, note_holder, note_wait
 from orchestration.settings import Settings
 from orchestration.sources.schema import TABLES
-from orchestration.tables import OUTPUT_TABLES
+from orchestration.tables import OUTPUT_TABLES, OutputTable
 from orchestration.tables.layout import literal
 from orchestration.views import create_views
 
@@ -65,7 +67,8 @@ class Warehouse:
         """
         path = self.settings.warehouse_path.with_suffix(".lock")
         self.settings.make_home()
-        deadline = time.monotonic() + self.settings.lock_timeout_seconds
+        began = time.monotonic()
+        deadline = began + self.settings.lock_timeout_seconds
         with path.open("a+") as handle:
             while True:
                 try:
@@ -76,10 +79,14 @@ class Warehouse:
                 except BlockingIOError:
                     if time.monotonic() > deadline:
                         raise WarehouseError(
-                            f"{path}: still locked after {self.settings.lock_timeout_seconds:g} s; another run is writing "
-                            "(see `volcast status`), or raise VOLCAST_LOCK_TIMEOUT_SECONDS"
+                            f"{path}: still locked after {self.settings.lock_timeout_seconds:g} s by {holder(path)}: wait for it, "
+                            "end it if it hangs (docs/runbook.md), or raise VOLCAST_LOCK_TIMEOUT_SECONDS"
                         ) from None
                     time.sleep(_POLL_SECONDS)
+            if time.monotonic() - began >= _POLL_SECONDS:
+                note_wait(self.settings, time.monotonic() - began)
+            if not shared:
+                note_holder(handle)
             yield handle.fileno()
 
     @contextmanager
@@ -166,6 +173,7 @@ class Warehouse:
                 connection.execute(
                     f'COMMENT ON COLUMN {table.name}."{name}" IS {literal(description)}'
                 )
+        fill_ledger(connection)
         set_state(connection, "layout", LAYOUT_VERSION)
         bump_revision(connection)  # the published copy lacks them, too
         connection.execute("COMMIT")
@@ -279,24 +287,32 @@ def attach(
 
 
 def replace_rows(
-    connection: duckdb.DuckDBPyConnection, table: str, frame: pd.DataFrame, *, on: Sequence[str]
+    connection: duckdb.DuckDBPyConnection,
+    table: str,
+    frame: pd.DataFrame,
+    *,
+    on: Sequence[str],
+    scope: pd.DataFrame | None = None,
 ) -> int:
-    """Replace the rows of ``table`` that share the values of ``on`` with ``frame``'s; returns how many rows it wrote.
+    """Replace the rows of ``table`` that share the values of ``on`` with ``frame``'s; returns how many rows it was given.
 
-    Idempotent: the same frame twice gives the same rows. Raises ``WarehouseError`` for a missing column or a repeated key.
+    ``scope`` names the values of ``on`` to replace where ``frame`` may have no row for some. Idempotent: the same frame twice gives the same
+    rows. Forecasts are append-only: a row that would change goes to ``forecasts.superseded`` first, one that would not is left as it is.
+    Raises ``WarehouseError`` for a missing column or a repeated key.
     """
-    if frame.empty:
+    if frame.empty and (scope is None or scope.empty):
         return 0
     spec = OUTPUT_TABLES[table]
     missing = [name for name in spec.columns if name not in frame.columns]
-    if missing:
+    if missing and not frame.empty:
         raise WarehouseError(f"{table}: columns {missing} are missing from the rows to write")
-    repeated = frame.duplicated(list(spec.key))
-    if repeated.any():
-        example = frame.loc[repeated, list(spec.key)].iloc[0].to_dict()
-        raise WarehouseError(
-            f"{table}: {int(repeated.sum())} rows repeat a key, the first is {example}"
-        )
+    if not frame.empty:
+        repeated = frame.duplicated(list(spec.key))
+        if repeated.any():
+            example = frame.loc[repeated, list(spec.key)].iloc[0].to_dict()
+            raise WarehouseError(
+                f"{table}: {int(repeated.sum())} rows repeat a key, the first is {example}"
+            )
     columns = ", ".join(f'"{name}"' for name in spec.columns)
     cast = ", ".join(
         # a number that is not there is NULL in SQL, NaN only in arrays
@@ -305,21 +321,51 @@ def replace_rows(
         else f'CAST("{name}" AS {kind}) AS "{name}"'
         for name, (kind, _) in spec.columns.items()
     )
-    connection.register("incoming_frame", frame[list(spec.columns)])
-    connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE incoming AS SELECT {cast} FROM incoming_frame"
-    )
-    connection.unregister("incoming_frame")
-    match = " AND ".join(f't."{name}" = i."{name}"' for name in on)
-    connection.execute(
-        f"DELETE FROM {table} AS t WHERE EXISTS (SELECT 1 FROM (SELECT DISTINCT {', '.join(on)} FROM temp.incoming) AS i WHERE {match})"
-    )
-    connection.execute(
-        f"INSERT INTO {table} ({columns}) SELECT {columns} FROM temp.incoming ORDER BY {', '.join(spec.key)}"
-    )
+    if frame.empty:
+        connection.execute(
+            f"CREATE OR REPLACE TEMP TABLE incoming AS SELECT {columns} FROM {table} LIMIT 0"
+        )
+    else:
+        connection.register("incoming_frame", frame[list(spec.columns)])
+        connection.execute(
+            f"CREATE OR REPLACE TEMP TABLE incoming AS SELECT {cast} FROM incoming_frame"
+        )
+        connection.unregister("incoming_frame")
+    _scope_of(connection, spec, scope, on)
+    if table in LEDGERED:
+        changed = write_rows(connection, spec, on, "temp.scope")
+    else:
+        match = " AND ".join(f't."{name}" = s."{name}"' for name in on)
+        connection.execute(
+            f"DELETE FROM {table} AS t WHERE EXISTS (SELECT 1 FROM temp.scope AS s WHERE {match})"
+        )
+        connection.execute(
+            f"INSERT INTO {table} ({columns}) SELECT {columns} FROM temp.incoming ORDER BY {', '.join(spec.key)}"
+        )
+        changed = True
+    connection.execute("DROP TABLE temp.scope")
     connection.execute("DROP TABLE temp.incoming")
-    bump_revision(connection)
+    if changed:
+        bump_revision(connection)
     return len(frame)
+
+
+def _scope_of(
+    connection: duckdb.DuckDBPyConnection,
+    spec: OutputTable,
+    scope: pd.DataFrame | None,
+    on: Sequence[str],
+) -> None:
+    """``temp.scope``: the values of ``on`` whose rows are replaced."""
+    names = ", ".join(f'"{name}"' for name in on)
+    query = f"CREATE OR REPLACE TEMP TABLE scope AS SELECT DISTINCT {names} FROM temp.incoming"
+    if scope is not None:
+        cast = ", ".join(f'CAST("{name}" AS {spec.columns[name][0]}) AS "{name}"' for name in on)
+        connection.register("scope_frame", scope[list(on)])
+        query += f" UNION SELECT DISTINCT {cast} FROM scope_frame"
+    connection.execute(query)
+    if scope is not None:
+        connection.unregister("scope_frame")
 
 
 def get_state(

@@ -27,6 +27,7 @@ from orchestration.settings import PROJECT_ROOT, Settings
 logger = logging.getLogger(__name__)
 
 WORKER_MODULE = "ml.worker"
+MEMORY = ", most often because memory ran out (`dmesg` says so): free memory, and run the day again"
 ABANDONED = ".part"
 """How files that are being made end; once no run is alive, cleaning removes them."""
 
@@ -149,7 +150,10 @@ def _wait(process: subprocess.Popen[bytes], messages: Path, stall_seconds: float
                     )
                 continue
             if status < 0:
-                return f"the worker was ended by signal {-status} ({signal.Signals(-status).name})"
+                return (
+                    f"the worker was ended by signal {-status} ({signal.Signals(-status).name})"
+                    + (MEMORY if -status == signal.SIGKILL else "")
+                )
             return f"the worker ended with code {status}" if status else None
     finally:
         if process.poll() is None:

@@ -58,7 +58,7 @@ def correlations(
             [last],
         ).fetchall()
     for asset, reason in refused:
-        context.log.warning(f"no correlations of {asset}: {reason}")
+        context.log.warning(f"no correlations of {asset}: {reason}", extra={"coin": asset})
     return result(
         platform,
         int(total[0]) if total else 0,
@@ -127,13 +127,9 @@ def _write(platform: Platform, rows: PortfolioRows, run_id: str) -> None:
     keys = [name for name in KEY if name != "horizon"]
     with platform.warehouse.write() as connection:
         replace_rows(connection, TABLES[0], _stamped(rows.risk, platform, run_id), on=keys)
-        connection.register("written", rows.risk[keys].drop_duplicates())
-        connection.execute(
-            f"DELETE FROM {TABLES[1]} AS t WHERE EXISTS (SELECT 1 FROM written w WHERE t.portfolio = w.portfolio AND t.as_of = w.as_of::DATE "
-            "AND t.model = w.model AND t.model_version = w.model_version)"
-        )
-        connection.unregister("written")
-        replace_rows(connection, TABLES[1], _stamped(rows.components, platform, run_id), on=keys)
+        replace_rows(
+            connection, TABLES[1], _stamped(rows.components, platform, run_id), on=keys, scope=rows.risk[keys].drop_duplicates()
+        )  # fmt: skip
 
 
 def _stamped(rows: pd.DataFrame, platform: Platform, run_id: str) -> pd.DataFrame:

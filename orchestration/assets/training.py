@@ -23,6 +23,7 @@ from orchestration.assets.common import GPU_POOL, key_of, output_options, result
 from orchestration.champion import champion_on, is_noted, note_champion_setting, set_statuses
 from orchestration.curves import curves_json, curves_markdown
 from orchestration.gates import SUITES, require_open_gates
+from orchestration.ledger import LEDGERED, withdraw_rows
 from orchestration.panels import FeatureFrames, read_features
 from orchestration.partitions import day_range, days_of
 from orchestration.platform import Platform
@@ -55,7 +56,7 @@ TABLES_BY_MODEL = (
     "forecasts.portfolio_components",
     "evaluation.scores",
 )
-"""What a day's rows of one model are deleted from when another version is to forecast the day."""
+"""What a day's rows of one model are withdrawn from when another version is to forecast the day."""
 
 
 class TrainingConfig(dg.Config):
@@ -213,7 +214,7 @@ def registry(
         )
         with warehouse.write() as connection:
             replace_rows(connection, "models.registry", rows, on=["model", "model_version"])
-            void_superseded(connection, fitted, first, last)
+            void_superseded(connection, fitted, first, last, context.run.run_id)
             set_statuses(connection, champion_on(connection, date.max))
     failed = [item for item in results if item["status"].startswith("failed")]
     if failed:
@@ -307,8 +308,9 @@ def void_superseded(
     fitted: Sequence[dict[str, Any]],
     first: date,
     last: date,
+    run_id: str | None = None,
 ) -> None:
-    """Delete the forecasts of first .. last that were made before drift called for one of ``fitted``.
+    """Withdraw the forecasts of first .. last that were made before drift called for one of ``fitted``.
 
     They exist when a backfill reaches beyond the Sunday of the decision. The steps after this one make them anew, with the
     version that a daily run would have used. A risk figure of any model depends on how far the models disagree, and the backtest of leverage on those.
@@ -320,11 +322,22 @@ def void_superseded(
             continue
         span = [max(first, day + timedelta(days=1)), last]
         for table in TABLES_BY_MODEL:
-            connection.execute(
-                f"DELETE FROM {table} WHERE as_of BETWEEN ? AND ? AND model = ?", [*span, model]
-            )
+            _void(connection, table, "as_of BETWEEN ? AND ? AND model = ?", [*span, model], run_id)
         for table in ("forecasts.risk", "evaluation.leverage_backtest"):
-            connection.execute(f"DELETE FROM {table} WHERE as_of BETWEEN ? AND ?", span)
+            _void(connection, table, "as_of BETWEEN ? AND ?", span, run_id)
+
+
+def _void(
+    connection: duckdb.DuckDBPyConnection,
+    table: str,
+    where: str,
+    parameters: list[Any],
+    run_id: str | None,
+) -> None:
+    if table in LEDGERED:
+        withdraw_rows(connection, table, where, parameters, run_id)
+    else:
+        connection.execute(f"DELETE FROM {table} WHERE {where}", parameters)
 
 
 def _day(value: str | None) -> date | None:

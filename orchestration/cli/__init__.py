@@ -9,10 +9,20 @@ from __future__ import annotations
 import os
 
 from orchestration.cli import running  # isort: skip  # the order of --help
-from orchestration.cli import risk, querying, reading, operating, keeping  # isort: skip
+from orchestration.cli import risk, querying, reading, operating, keeping, monitoring  # isort: skip
 from orchestration.cli.app import app
 
-__all__ = ["app", "keeping", "main", "operating", "querying", "reading", "risk", "running"]
+__all__ = [
+    "app",
+    "keeping",
+    "main",
+    "monitoring",
+    "operating",
+    "querying",
+    "reading",
+    "risk",
+    "running",
+]
 
 
 def main() -> None:

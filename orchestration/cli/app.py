@@ -55,8 +55,10 @@ def guard(action: Callable[[], T]) -> T:
         if not isinstance(error, expected) or os.environ.get("VOLCAST_DEBUG"):
             raise
         from orchestration.disk_space import advice, is_full
+        from orchestration.logs import note_command_failure
         from orchestration.secrets import mask
 
+        note_command_failure(error)
         text = mask(str(error))
         errors.print(f"[bold red]error[/]: {escape(text)}", soft_wrap=True)
         if is_full(text) and "no space for" not in text:
@@ -71,9 +73,12 @@ def escape(text: str) -> str:
 
 
 def read_settings() -> Any:
+    from orchestration.logs import start
     from orchestration.settings import Settings
 
-    return guard(Settings.from_env)
+    settings = guard(Settings.from_env)
+    start(settings)
+    return settings
 
 
 def query_table(settings: Any, query: str, *, as_csv: bool = False, live: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""Commands for who keeps a home in order: doctor.
+"""Commands for who keeps a home in order: doctor, backup, restore.
 
 In: a home. Out: findings on the terminal or as JSON, exit status 0, 1 or 2. Never: a write to the home by `doctor`.
 """
@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from datetime import date
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from orchestration.cli.app import DAY, app, console, errors, escape, read_settings
+from orchestration.cli.app import DAY, app, console, errors, escape, guard, read_settings
 
 
 @app.command()
@@ -50,6 +51,53 @@ def doctor(
     else:
         _show(settings, findings, len(bad))
     raise typer.Exit(1 if bad else 0)
+
+
+@app.command()
+def backup(
+    folder: Annotated[Path, typer.Argument(help="New folder to write, outside the home.")],
+    keep: Annotated[
+        int | None,
+        typer.Option(help="Then delete all but this many newest backups beside it.", min=1),
+    ] = None,
+) -> None:
+    """Write a consistent backup of the home while nothing writes to it; waits for a run to pause."""
+    settings = read_settings()
+
+    def make() -> tuple[Any, list[Path]]:
+        from orchestration.backup import backup as write
+        from orchestration.backup import keep_newest
+
+        made = write(settings, folder)
+        return made, keep_newest(folder, keep) if keep else []
+
+    made, deleted = guard(make)
+    console.print(
+        f"backup of {settings.home} in {made.folder}: {len(made.manifest['files'])} files, {made.bytes / 2**20:.1f} MiB",
+        soft_wrap=True,
+    )
+    for path in deleted:
+        console.print(f"deleted the older {path}", soft_wrap=True)
+
+
+@app.command()
+def restore(
+    folder: Annotated[Path, typer.Argument(help="Backup to restore from.")],
+) -> None:
+    """Fill an empty home (VOLCAST_HOME) from a backup, every file verified; then check it as `doctor` does."""
+    settings = read_settings()
+
+    def fill() -> Any:
+        from orchestration.backup import restore as read
+
+        return read(settings, folder)
+
+    found = guard(fill)
+    console.print(
+        f"home {settings.home} restored from the backup of {found.manifest['created_at']}",
+        soft_wrap=True,
+    )
+    doctor(as_json=False, deep=False, day=None)
 
 
 def _show(settings: Any, findings: list[Any], bad: int) -> None:

@@ -84,7 +84,7 @@ def card(
 
 @app.command()
 def status() -> None:
-    """What this home holds: data, forecasts, models, gates, and whether a run is writing."""
+    """One screen: last run, next due day, what is wrong, data, gates, stale streams, space."""
     settings = read_settings()
     from orchestration.status import status_tables
 

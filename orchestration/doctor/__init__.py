@@ -14,7 +14,16 @@ from datetime import date
 
 import duckdb
 
-from orchestration.doctor import forecasts, leftovers, lineage, point_in_time, raw, storage
+from orchestration.doctor import (
+    append_only,
+    forecasts,
+    leftovers,
+    lineage,
+    point_in_time,
+    raw,
+    rebuilt,
+    storage,
+)
 from orchestration.doctor.finding import RESTORE, CannotLook, Count, Finding, Invariant, Look
 from orchestration.settings import Settings
 from orchestration.warehouse import LAYOUT_VERSION, Warehouse, WarehouseError, get_state
@@ -27,6 +36,7 @@ INVARIANTS = (
     *point_in_time.INVARIANTS,
     *lineage.INVARIANTS,
     *forecasts.INVARIANTS,
+    *append_only.INVARIANTS,
     *raw.INVARIANTS,
 )
 
@@ -80,7 +90,7 @@ def _findings(settings: Settings, deep: bool, days: tuple[date, ...]) -> Iterato
             look = _look(settings, connection, deep, days)
             yield OPENS.finding(Count(len(look.tables)))
             whole = False
-            for invariant in INVARIANTS:
+            for invariant in (*INVARIANTS, rebuilt.REBUILT) if deep else INVARIANTS:
                 try:
                     finding = invariant(look)
                 except (duckdb.BinderException, duckdb.CatalogException):

@@ -10,6 +10,7 @@ from orchestration.tables import (
     evaluation,
     explanations,
     forecasts,
+    ledger,
     models,
     operations,
     portfolio,
@@ -32,6 +33,7 @@ OUTPUT_TABLES: dict[str, OutputTable] = {
         portfolio,
         regimes,
         evaluation,
+        ledger,
         operations,
     )
     for table in module.TABLES

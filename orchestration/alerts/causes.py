@@ -1,0 +1,232 @@
+"""What is wrong with a home at this moment, as causes of alerts.
+
+In: settings and the time. Out: ``Cause`` objects, worst first: failed and hung runs, forecasts that are late, closed gates, stale streams, space, clock, a home that does
+not open, and, as information, drift and changes of leader. Reads run history, tables and the disk; never sends, never writes, never needs Dagster.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import duckdb
+
+from orchestration.alerts.ledger import read_ledger
+from orchestration.metrics.tables import (
+    NEWEST_VERDICTS,
+    STALE_STREAM,
+    clock_ahead_seconds,
+    newest_as_of,
+)
+from orchestration.observing import look
+from orchestration.run_history import FAILED, RUNNING, PastRun, past_runs
+from orchestration.settings import Settings
+from orchestration.warehouse import LAYOUT_VERSION, PREVIOUS_LAYOUTS, WarehouseError, get_state
+
+SEVERITIES = ("critical", "warning", "info")
+FAILED_RUN_DAYS = 7
+"""A failed run that nobody made good is a cause for so long."""
+HUNG_HOURS = 6
+KEPT_CURRENT_DAYS = 7
+"""A home of the past (archive, simulated) is expected to have yesterday's forecasts while its newest are no older than this; a live one always."""
+LEAST_FREE_BYTES = 2**30
+CLOCK_SECONDS = 300
+
+
+@dataclass(frozen=True)
+class Cause:
+    """One thing that is wrong. ``key`` stays the same while it lasts; ``section`` is its place in the runbook."""
+
+    key: str
+    severity: str
+    title: str
+    todo: str
+    section: str
+    day: str = ""
+    since: datetime | None = None
+    lines: tuple[str, ...] = ()
+    run_id: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        since = self.since.isoformat(timespec="seconds") if self.since else None
+        return {**asdict(self), "since": since, "lines": list(self.lines)}
+
+    @classmethod
+    def of_dict(cls, value: Mapping[str, Any]) -> Cause:
+        """What ``as_dict`` gave, perhaps by another version of volcast. Raises KeyError where a part is missing."""
+        kept = {item.name: value[item.name] for item in fields(cls)}
+        since = datetime.fromisoformat(kept["since"]) if kept["since"] else None
+        return cls(**{**kept, "since": since, "lines": tuple(kept["lines"])})
+
+
+def open_causes(settings: Settings, now: datetime) -> list[Cause]:
+    """Every cause that holds at ``now``, worst first. A home that no run has written to has none."""
+    found = [*_runs(settings, now), *_space(settings)]
+    found += [Cause.of_dict(value) for value in read_ledger(settings).raised.values()]
+    try:
+        with look(settings) as view:
+            if view is not None:
+                for part in _OF_TABLES:
+                    found += part(view.connection, settings, now)
+    except (WarehouseError, duckdb.Error) as error:
+        found.append(_broken(settings, str(error)))
+    return sorted(found, key=lambda cause: (SEVERITIES.index(cause.severity), cause.key))
+
+
+def _broken(settings: Settings, error: str) -> Cause:
+    return Cause(
+        "home", "critical", f"the warehouse of {settings.home} cannot be opened",
+        "look with `volcast status`; restore the newest backup if the file is damaged", "home-damaged", lines=(error,),
+    )  # fmt: skip
+
+
+def _runs(settings: Settings, now: datetime) -> Iterator[Cause]:
+    found = past_runs(settings)
+    seen: set[str] = set()
+    for position, run in enumerate(found):  # newest first
+        key = f"run:{run.job}:{run.days}"
+        if run.status in FAILED and key not in seen:
+            recent = now - run.created_at < timedelta(days=FAILED_RUN_DAYS)
+            if recent and not any(later.makes_good(run) for later in found[:position]):
+                yield _failed(key, run)
+        seen.add(key)
+    for run in found:
+        since = run.started_at or run.created_at
+        if run.status in RUNNING and now - since > timedelta(hours=HUNG_HOURS):
+            yield Cause(
+                f"hung:{run.run_id}", "warning", f"{run.job} {run.days} has been running for more than {HUNG_HOURS} hours".replace("  ", " "),
+                "see whether its process lives and writes (`volcast status`); end it, and run the day again", "hung-run",
+                day=run.days, since=since, lines=(f"run {run.run_id}",),
+            )  # fmt: skip
+
+
+def _failed(key: str, run: PastRun) -> Cause:
+    how = "was canceled" if run.status == "CANCELED" else "failed"
+    again = f"`volcast run --as-of {run.last}`" if run.last else "it in the UI"
+    return Cause(
+        key, "critical" if run.job == "daily" else "warning", f"{run.job} {run.days} {how}".replace("  ", " "),
+        f"read the reason; mend it; run {again} again: it goes on where it stopped", "run-failed",
+        day=run.days, since=run.ended_at or run.created_at, run_id=run.run_id,
+    )  # fmt: skip
+
+
+def _space(settings: Settings) -> Iterator[Cause]:
+    if not settings.home.exists():
+        return
+    free = shutil.disk_usage(settings.home).free
+    held = settings.warehouse_path.stat().st_size if settings.warehouse_path.exists() else 0
+    needed = max(LEAST_FREE_BYTES, 2 * held)
+    if free < needed:
+        yield Cause(
+            "disk", "critical", f"{free / 2**30:.1f} GiB left on the disk of {settings.home}, a run wants {needed / 2**30:.1f} GiB",
+            "free space (old reports, artifacts/snapshots, other files of the disk); nothing is lost meanwhile", "no-space",
+        )  # fmt: skip
+
+
+def _layout(
+    connection: duckdb.DuckDBPyConnection, settings: Settings, now: datetime
+) -> Iterator[Cause]:
+    layout = get_state(connection, "layout", catalog=None)
+    if layout not in (LAYOUT_VERSION, *PREVIOUS_LAYOUTS):
+        yield _broken(settings, f"it has layout {layout!r}, this volcast writes {LAYOUT_VERSION!r}")
+
+
+def _late(
+    connection: duckdb.DuckDBPyConnection, settings: Settings, now: datetime
+) -> Iterator[Cause]:
+    newest = newest_as_of(connection)
+    if newest is None:
+        return
+    wanted = due_day(settings, now, timedelta(minutes=settings.alert_late_minutes))
+    current = settings.source == "live" or (wanted - newest).days <= KEPT_CURRENT_DAYS
+    if newest < wanted and current:
+        due = settings.decision_time(newest + timedelta(days=1))
+        yield Cause(
+            "late", "critical", f"no forecasts for {wanted}; the newest are of {newest}",
+            f"is the daemon running and its schedule on? `volcast status`, then `volcast backfill --from {newest + timedelta(days=1)} --to {wanted}`",
+            "forecasts-missing", day=f"{wanted}", since=due,
+        )  # fmt: skip
+
+
+def due_day(settings: Settings, now: datetime, grace: timedelta = timedelta()) -> date:
+    """The newest as_of whose decision time, and ``grace`` after it, has passed."""
+    offset = timedelta(minutes=settings.decision_offset_minutes) + grace
+    return (now - offset).date() - timedelta(days=1)
+
+
+def _gates(
+    connection: duckdb.DuckDBPyConnection, settings: Settings, now: datetime
+) -> Iterator[Cause]:
+    for suite, day, checked_at, _, _, closing, _, example in connection.execute(
+        NEWEST_VERDICTS
+    ).fetchall():
+        if closing:
+            yield Cause(
+                f"gate:{suite}", "critical", f"gate {suite} closed for {day}",
+                f"mend the data and run the day again, or `volcast override --suite {suite} --as-of {day} --by NAME --reason TEXT`",
+                "gate-closed", day=f"{day}", since=checked_at,
+                lines=(str(example), *([f"and {closing - 1} more"] if closing > 1 else [])),
+            )  # fmt: skip
+
+
+def _stale(
+    connection: duckdb.DuckDBPyConnection, settings: Settings, now: datetime
+) -> Iterator[Cause]:
+    limit = now - timedelta(hours=settings.alert_stale_hours)
+    for table, provider, count, since, status, detail in connection.execute(
+        f"""
+        SELECT table_name, provider, count(*), min(succeeded_at), any_value(status ORDER BY stream), any_value(detail ORDER BY stream)
+        FROM raw.streams WHERE {STALE_STREAM} AND attempted_at IS NOT NULL AND (succeeded_at IS NULL OR succeeded_at < ?)
+        GROUP BY 1, 2 ORDER BY 1, 2
+        """,
+        [limit],
+    ).fetchall():
+        prices = table == "raw.ohlcv"
+        yield Cause(
+            f"stale:{table}:{provider}", "critical" if prices else "warning",
+            f"{table} gets nothing from {provider}" + ("" if since else ", and never did"),
+            "ask who answers with `volcast sources check`; the line goes on without this provider" + (" where another has the coin" if prices else ""),
+            "prices-down" if prices else "provider-down", since=since, lines=(f"{count} streams, {status}: {detail}",),
+        )  # fmt: skip
+
+
+def _clock(
+    connection: duckdb.DuckDBPyConnection, settings: Settings, now: datetime
+) -> Iterator[Cause]:
+    ahead = clock_ahead_seconds(connection, now)
+    if ahead > CLOCK_SECONDS:
+        yield Cause(
+            "clock", "critical", f"the clock of this machine is wrong: rows arrived {ahead / 60:.0f} minutes after now ({now:%Y-%m-%d %H:%M} UTC)",
+            "set the clock (`timedatectl`, chrony) before the next run", "clock-wrong",
+        )  # fmt: skip
+
+
+def _decisions(
+    connection: duckdb.DuckDBPyConnection, settings: Settings, now: datetime
+) -> Iterator[Cause]:
+    what = {
+        "promote": "{} leads from the next day on",
+        "retrain": "{} has drifted and is trained again",
+        "drift": "{} has drifted",
+    }
+    for day, kind, model, reason in connection.execute(
+        """
+        SELECT as_of, kind, model, any_value(reason ORDER BY horizon) FROM models.decisions
+        WHERE as_of = (SELECT max(as_of) FROM models.decisions) AND list_contains(?, kind) AND created_at > ?
+        GROUP BY ALL ORDER BY ALL
+        """,
+        [list(what), now - timedelta(days=2)],
+    ).fetchall():
+        yield Cause(
+            f"decision:{day}:{kind}:{model}", "info", what[kind].format(model),
+            "nothing is to be done; `models.decisions` has the figures", "drift", day=f"{day}", lines=(str(reason),),
+        )  # fmt: skip
+
+
+_OF_TABLES: tuple[
+    Callable[[duckdb.DuckDBPyConnection, Settings, datetime], Iterator[Cause]], ...
+] = (_layout, _late, _gates, _stale, _clock, _decisions)

@@ -1,0 +1,64 @@
+"""A look at a home from outside of a run: for metrics, alerts and `volcast status`.
+
+In: settings. Out: a read-only connection to the live warehouse, or, while a run is writing, to the published copy. Never waits for a writer, never makes a file.
+"""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import duckdb
+
+from orchestration.lock_notes import holder
+from orchestration.settings import Settings
+from orchestration.warehouse import Warehouse, read_published
+
+PATIENCE_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class View:
+    """What was opened: ``writer`` names the run that is writing, where the published copy had to do."""
+
+    connection: duckdb.DuckDBPyConnection
+    writer: str | None = None
+
+
+@contextmanager
+def look(settings: Settings) -> Iterator[View | None]:
+    """The home's tables; None where there are none yet. Raises ``WarehouseError`` where they cannot be opened."""
+    if not settings.warehouse_path.exists():
+        yield None
+        return
+    writer = who_writes(settings)
+    if writer is None:
+        impatient = settings.model_copy(update={"lock_timeout_seconds": PATIENCE_SECONDS})
+        with Warehouse(impatient).read() as connection:
+            yield View(connection)
+    elif settings.published_path.exists():
+        with read_published(settings) as connection:
+            yield View(connection, writer)
+    else:
+        yield None
+
+
+def who_writes(settings: Settings) -> str | None:
+    """The process that holds the warehouse lock alone, in words; None where nobody does."""
+    path = settings.warehouse_path.with_suffix(".lock")
+    if not path.exists():
+        return None
+    with path.open("r") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return holder(path)
+    return None
+
+
+def utc_now() -> datetime:
+    """The present; one name, so that tests can move it."""
+    return datetime.now(UTC)
