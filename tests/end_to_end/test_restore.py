@@ -1,0 +1,42 @@
+"""A finished home under the doctor, and after a backup and a restore at another path: it works on as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from datetime import timedelta
+
+import pytest
+
+from orchestration.doctor import examine
+from tests.end_to_end.homes import AS_OF, Home
+from tests.end_to_end.test_line import DAILY_TABLES
+
+
+def test_every_invariant_holds_in_a_finished_home(finished: Home) -> None:
+    findings = examine(finished.settings)
+    assert [(item.name, item.example) for item in findings if not item.holds] == []
+    unseen = {item.name for item in findings if not item.checked}
+    assert unseen <= {"dagster-runs", "dagster-slots", "superseded", "quarantine"}
+
+
+@pytest.mark.slow
+def test_features_built_anew_are_those_stored(finished: Home) -> None:
+    document = json.loads(finished.run("doctor", "--deep", "--json"))
+    (rebuilt,) = [item for item in document["findings"] if item["name"] == "rebuilt"]
+    assert rebuilt["holds"]
+    assert rebuilt["checked"] > 100
+
+
+@pytest.mark.slow
+def test_a_restored_home_goes_on_as_the_undisturbed_one(finished: Home, tmp_path) -> None:
+    undisturbed, restored = Home(tmp_path / "same"), Home(tmp_path / "elsewhere" / "home")
+    shutil.copytree(finished.path, undisturbed.path)
+    finished.run("backup", str(tmp_path / "backup"))
+    assert "invariants hold" in restored.run("restore", str(tmp_path / "backup"))
+    next_day = AS_OF + timedelta(days=1)
+    for home in (undisturbed, restored):
+        home.run("run", "--as-of", next_day.isoformat())
+    for table in (*DAILY_TABLES, "forecasts.model_quantiles", "forecasts.ledger", "raw.ohlcv"):
+        assert restored.table_hash(table) == undisturbed.table_hash(table), table
+    assert [item.name for item in examine(restored.settings) if not item.holds] == []
