@@ -57,7 +57,7 @@ def unpublished(*statements: str) -> Break:
 
 
 def of_an_artefact(change: Callable[[Path], object]) -> Break:
-    return lambda settings: change(settings.artifacts_dir / "models" / "ewma" / "v1") and None
+    return lambda settings: change(settings.artifacts_dir / "models" / "attention" / "v1") and None
 
 
 def _flip_a_byte(path: Path) -> None:
@@ -234,9 +234,12 @@ TOGETHER = [[name for name in names if BREAKAGES[name][0] not in ALONE] for name
 
 
 @pytest.mark.parametrize("names", TOGETHER, ids=["first", "second"])
-def test_what_is_broken_at_once_is_named_and_nothing_else(home, names):
-    for name in names:
-        BREAKAGES[name][1](home)
+def test_what_is_broken_at_once_is_named_and_nothing_else(home, names, monkeypatch):
+    with monkeypatch.context() as once:
+        once.setattr(Warehouse, "publish", lambda self: False)
+        for name in names:
+            BREAKAGES[name][1](home)
+    Warehouse(home).publish()
     bad = broken(examine(home))
     assert {item.name for item in bad} == {BREAKAGES[name][0] for name in names}
     assert all(item.broken and item.example and item.advice for item in bad)
