@@ -84,11 +84,11 @@ def clean(settings: Settings, instance: Any) -> Cleaned:
     slots = files = 0
     alone = False
     try:
-        runs = tuple(_dead_runs(settings, instance))
+        runs = tuple(_report_dead_runs(settings, instance))
         slots = _free_slots(instance)
         with _alone(settings) as alone:
             if alone:
-                files = sum(map(_remove, _leftovers(settings)))
+                files = sum(map(_remove, leftovers(settings)))
     except Exception as error:
         logger.warning("cleaning %s stopped: %s: %s", settings.home, type(error).__name__, error)
     found = Cleaned(runs, slots, files, alone, time.perf_counter() - started)
@@ -97,21 +97,26 @@ def clean(settings: Settings, instance: Any) -> Cleaned:
     return found
 
 
-def _dead_runs(settings: Settings, instance: Any) -> Iterator[str]:
-    """Runs whose lock is free though its file is there, each reported to Dagster as failed if it has not ended."""
+def dead_runs(settings: Settings) -> Iterator[tuple[str, Path]]:
+    """Runs whose lock is free though its file is there, and that file; it is locked while the caller looks at it."""
     for path in sorted((settings.home / FOLDER).glob("*.lock")):
         try:
             handle = path.open("r")
         except FileNotFoundError:
             continue  # it ended just now
         with handle:
-            if not _taken(handle):
-                continue
-            run = instance.get_run_by_id(path.stem)
-            if run is not None and not run.is_finished:
-                instance.report_run_failed(run, f"run {path.stem}: {_INTERRUPTED}")
-                yield path.stem
-            path.unlink(missing_ok=True)
+            if _taken(handle):
+                yield path.stem, path
+
+
+def _report_dead_runs(settings: Settings, instance: Any) -> Iterator[str]:
+    """Tell Dagster of each dead run that it has failed, if it has not ended."""
+    for run_id, path in dead_runs(settings):
+        run = instance.get_run_by_id(run_id)
+        if run is not None and not run.is_finished:
+            instance.report_run_failed(run, f"run {run_id}: {_INTERRUPTED}")
+            yield run_id
+        path.unlink(missing_ok=True)
 
 
 def _free_slots(instance: Any) -> int:
@@ -151,7 +156,16 @@ def _taken(handle: IO[str]) -> bool:
     return True
 
 
-def _leftovers(settings: Settings) -> Iterator[Path]:
+def somebody_writes(settings: Settings) -> bool:
+    """Whether a run or a worker of this home is alive; looks without touching anything."""
+    path = settings.home / FOLDER / WRITING
+    if not path.exists():
+        return False
+    with path.open("r") as handle:
+        return not _taken(handle)
+
+
+def leftovers(settings: Settings) -> Iterator[Path]:
     """Files and folders that a process began and did not finish. The published copy's are its own: see ``Warehouse.publish``."""
     home, artifacts = settings.home, settings.artifacts_dir
     spilled = Path(f"{settings.warehouse_path}.tmp")

@@ -5,22 +5,17 @@ In: the folders of a home and Dagster's SQLite files, read-only. Out: findings o
 
 from __future__ import annotations
 
-import os
-import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+from orchestration.cleaning import dead_runs, leftovers, somebody_writes
 from orchestration.doctor.finding import Finding
 from orchestration.settings import Settings
 
 CLEANED = "the next run clears it away; nothing is lost"
 RUNNING = ("STARTED", "STARTING", "CANCELING")
-PROCESS_TAG = "volcast/process"
-"""Tag of a run with the process that runs it: pid, and its start in clock ticks since boot."""
-_OF_A_PROCESS = re.compile(r"\.(\d+)(\.wal)?$")
-_DUCKDB_SPILL = ".duckdb.tmp"
 
 
 def findings(settings: Settings) -> Iterator[Finding]:
@@ -31,71 +26,39 @@ def findings(settings: Settings) -> Iterator[Finding]:
 
 
 def _files(settings: Settings) -> Finding:
-    left = sorted(str(path.relative_to(settings.home)) for path in temporary_files(settings.home))
+    busy = somebody_writes(settings)
+    left = [] if busy else sorted(map(str, leftovers(settings)))
     return Finding(
         "temporary-files",
-        "no temporary file of a process that has ended lies in the home",
+        "no unfinished file of a process that has ended lies in the home",
         not left,
         1,
         len(left),
         left[0] if left else "",
         CLEANED if left else "",
+        note="not looked at: a run is alive" if busy else "",
         severity="warning",
     )
 
 
-def temporary_files(home: Path) -> Iterator[Path]:
-    """Files and folders that a process which has ended was writing: named after it, unfinished parts, DuckDB's spill folder."""
-    for folder, folders, files in os.walk(home):
-        here = Path(folder)
-        if here == home / "dagster":
-            folders[:] = []
-            files = [name for name in files if name.startswith("dagster.")]
-        for name in [*files, *folders]:
-            path = here / name
-            if _abandoned(path):
-                yield path
-        folders[:] = [name for name in folders if not name.endswith((".part", _DUCKDB_SPILL))]
-
-
-def _abandoned(path: Path) -> bool:
-    found = _OF_A_PROCESS.search(path.name)
-    if found:
-        return not process_lives(int(found.group(1)))
-    return path.name.endswith(".part") or (
-        path.name.endswith(_DUCKDB_SPILL) and any(path.iterdir())
-    )
-
-
-def process_lives(pid: int, started: str = "") -> bool:
-    """Whether a process runs, and is the one that started then."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (OSError, ValueError):
-        return False
-    return fields[0] != "Z" and (not started or fields[19] == started)
-
-
 def _runs(settings: Settings) -> Finding:
+    dead = {run_id for run_id, _ in dead_runs(settings)}
     started = _rows(
         settings.dagster_home / "history" / "runs.db",
-        'SELECT r.run_id, r.status, t.value FROM runs r LEFT JOIN run_tags t ON t.run_id = r.run_id AND t."key" = ? '
-        f"WHERE r.status IN ({', '.join('?' * len(RUNNING))})",
-        [PROCESS_TAG, *RUNNING],
+        f"SELECT run_id, status FROM runs WHERE status IN ({', '.join('?' * len(RUNNING))})",
+        list(RUNNING),
     )
-    dead = [
-        f"run {run_id} is {status}, its process {process.split()[0]} is gone"
-        for run_id, status, process in started
-        if process and not process_lives(int(process.split()[0]), process.partition(" ")[2])
+    found = [
+        f"run {run} is {status}, its process is gone" for run, status in started if run in dead
     ]
     return Finding(
         "dagster-runs",
         "no run counts as started whose process is gone",
-        not dead,
+        not found,
         len(started),
-        len(dead),
-        dead[0] if dead else "",
-        CLEANED if dead else "",
+        len(found),
+        found[0] if found else "",
+        CLEANED if found else "",
         severity="warning",
     )
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from typer.testing import CliRunner
 
 from orchestration.cli import app
 from orchestration.doctor import INVARIANTS, CannotLook, broken, examine
-from orchestration.doctor.leftovers import PROCESS_TAG
 from orchestration.ledger import fill_ledger
 from orchestration.settings import Settings
 from orchestration.warehouse import Warehouse, bump_revision, set_state
@@ -320,16 +318,14 @@ def test_an_older_layout_is_told_and_no_fault(home):
 
 
 def test_leftovers_of_dead_processes_are_told_and_do_not_count_as_broken(home):
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    (home.published_path.parent / f".volcast.duckdb.{gone.pid}").write_bytes(b"half")
-    (home.published_path.parent / f".volcast.duckdb.{os.getpid()}").write_bytes(b"being written")
     (home.artifacts_dir / "models" / ".v2.abc.part").mkdir()
+    (home.home / "runs").mkdir()
+    for run in ("killed", "mine"):
+        (home.home / "runs" / f"{run}.lock").touch()
     history = home.dagster_home / "history" / "runs"
     history.mkdir(parents=True)
     with sqlite3.connect(history.parent / "runs.db") as connection:
         connection.execute("CREATE TABLE runs (run_id, status)")
-        connection.execute("CREATE TABLE run_tags (run_id, key, value)")
         connection.executemany(
             "INSERT INTO runs VALUES (?, ?)",
             [
@@ -339,10 +335,6 @@ def test_leftovers_of_dead_processes_are_told_and_do_not_count_as_broken(home):
                 ("done", "FAILURE"),
             ],
         )
-        connection.executemany(
-            "INSERT INTO run_tags VALUES (?, ?, ?)",
-            [("killed", PROCESS_TAG, f"{gone.pid} 1"), ("mine", PROCESS_TAG, str(os.getpid()))],
-        )
     with sqlite3.connect(history / "index.db") as connection:
         connection.execute(
             "CREATE TABLE concurrency_slots (concurrency_key, run_id, step_key, deleted)"
@@ -351,10 +343,12 @@ def test_leftovers_of_dead_processes_are_told_and_do_not_count_as_broken(home):
             "INSERT INTO concurrency_slots VALUES ('warehouse', ?, 'dbt', 0)",
             [("done",), ("mine",)],
         )
-    findings = examine(home)
+    with (home.home / "runs" / "mine.lock").open("a") as mine:
+        fcntl.flock(mine, fcntl.LOCK_EX)
+        findings = examine(home)
     left = {item.name: item for item in findings if not item.holds}
     assert {name: item.broken for name, item in left.items()} == {
-        "temporary-files": 2,
+        "temporary-files": 1,
         "dagster-runs": 1,
         "dagster-slots": 1,
     }
