@@ -168,9 +168,9 @@ def somebody_writes(settings: Settings) -> bool:
 def leftovers(settings: Settings) -> Iterator[Path]:
     """Files and folders that a process began and did not finish. The published copy's are its own: see ``Warehouse.publish``."""
     home, artifacts = settings.home, settings.artifacts_dir
-    spilled = Path(f"{settings.warehouse_path}.tmp")
-    if spilled.exists() and _unlocked(settings.warehouse_path.with_suffix(".lock")):
-        yield spilled  # of a dbt that was killed
+    spilled = list(home.glob(f"{settings.warehouse_path.name}.tmp*"))
+    if spilled and _unlocked(settings.warehouse_path.with_suffix(".lock")):
+        yield from spilled  # of a process that was killed while it had the warehouse open
     yield from _matching((home / FOLDER).glob(f"*{ABANDONED}"))
     yield from _matching(artifacts.glob(f"*{ABANDONED}"))
     for folder in (settings.dagster_home, settings.reports_dir, artifacts / "specs"):

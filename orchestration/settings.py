@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import uuid
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -373,10 +374,9 @@ class Settings(BaseModel):
     def warehouse_path(self) -> Path:
         return self.home / "warehouse.duckdb"
 
-    @property
     def spill_dir(self) -> Path:
-        """Where DuckDB puts what does not fit into memory."""
-        return self.home / "warehouse.duckdb.tmp"
+        """A new folder for what DuckDB cannot hold in memory, of one connection: two that share one overwrite each other's pages."""
+        return self.home / f"warehouse.duckdb.tmp-{uuid.uuid4().hex[:12]}"
 
     @property
     def published_path(self) -> Path:

@@ -120,7 +120,7 @@ class Warehouse:
         try:
             connection.execute("SET TimeZone = 'UTC'")
             connection.execute("SET memory_limit = ?", [self.settings.memory_limit])
-            connection.execute("SET temp_directory = ?", [str(self.settings.spill_dir)])
+            connection.execute("SET temp_directory = ?", [str(self.settings.spill_dir())])
             connection.execute("SET autoinstall_known_extensions = false")  # downloads nothing
             attach(connection, self.settings.warehouse_path, CATALOG, read_only=read_only)
             connection.execute(f"USE {CATALOG}")

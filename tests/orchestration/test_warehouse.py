@@ -207,3 +207,20 @@ def test_replacing_rows_twice_gives_the_same_rows_and_refuses_a_repeated_key(war
 def test_nothing_published_is_an_error_that_says_what_to_run(warehouse):
     with pytest.raises(WarehouseError, match="volcast demo"), read_published(warehouse.settings):
         pass
+
+
+def test_no_two_connections_spill_into_one_folder_and_none_leaves_it_behind(warehouse):
+    """Pages of two processes in one folder overwrite each other: DuckDB's names for them carry no process id."""
+    setting = "SELECT current_setting('temp_directory')"
+    with warehouse.read() as one, warehouse.read() as other:
+        folders = {connection.execute(setting).fetchone()[0] for connection in (one, other)}
+        one.execute("SET memory_limit = '60MB'")
+        one.execute("CREATE TEMP TABLE held AS SELECT i, hash(i) AS h FROM range(9000000) t(i)")
+        spilled = list(warehouse.settings.home.glob("warehouse.duckdb.tmp*/*"))
+        assert one.execute("SELECT sum(i), count(h) FROM held").fetchone() == (
+            40499995500000,
+            9000000,
+        )
+    assert len(folders) == 2
+    assert spilled
+    assert not list(warehouse.settings.home.glob("warehouse.duckdb.tmp*"))
