@@ -18,7 +18,7 @@ from orchestration.markdown import in_markdown
 from orchestration.partitions import DAILY, ONE_RUN, day_range
 from orchestration.platform import Platform
 from orchestration.settings import Settings
-from orchestration.warehouse import bump_revision, get_json_state, set_json_state
+from orchestration.warehouse import Warehouse, bump_revision, get_json_state, set_json_state
 
 STATE_KEY = "features_built"
 GROUPS = {
@@ -104,11 +104,7 @@ def dbt_features(
     with warehouse.read() as connection:
         built = get_json_state(connection, STATE_KEY)
         raw_rows = _raw_rows(connection)
-    if (
-        built.get("fingerprint") == fingerprint
-        and built["raw_rows"] == raw_rows
-        and last.isoformat() <= built["to"]
-    ):
+    if is_built(built, fingerprint, raw_rows, first, last):
         context.log.info(
             f"features up to {built['to']} are built from the same raw rows: nothing to do"
         )
@@ -116,46 +112,77 @@ def dbt_features(
             platform, [dbt.DbtResult(**item) for item in built["results"]], {"unchanged": True}
         )
         return
-    from_as_of, to_as_of, refresh = _range_to_build(
+    from_as_of, to_as_of, refresh = range_to_build(
         built, fingerprint, first, last, platform.source.first_day()
     )
     with warehouse.read() as connection:
         parts = build_parts(connection, settings, from_as_of, to_as_of)
+    state = {
+        "fingerprint": fingerprint,
+        "from": from_as_of.isoformat() if refresh else built["from"],
+        "to": max(to_as_of.isoformat(), built.get("to", "")),
+        "raw_rows": raw_rows,
+        "rows_from": min(
+            from_as_of.isoformat(),
+            rows_from(built) if built.get("raw_rows") == raw_rows and not refresh else "9999",
+        ),
+        "results": [],
+    }
     results: list[dbt.DbtResult] = []
     for start, end in parts:
+        # Until the last part is in, the state says which days are still to be built: a run that is killed leaves them to the next one.
+        _keep(warehouse, {**state, "open_from": start.isoformat(), "refresh": refresh})
         context.log.info(f"dbt builds {start} .. {end}{' from scratch' if refresh else ''}")
         with warehouse.lock() as lock:
             found = dbt.build(settings, start, end, assets, lock=lock, full_refresh=refresh)
         results = _worst(results, found)
-        built = {
-            "fingerprint": fingerprint,
-            "from": from_as_of.isoformat() if refresh else built["from"],
-            "to": end.isoformat() if refresh else max(end.isoformat(), built["to"]),
-            # until the last part is in, the rows are not those of a finished build
-            "raw_rows": raw_rows if end == to_as_of else -1,
-            "results": [item.__dict__ for item in results],
-        }
-        with warehouse.write() as connection:
-            set_json_state(connection, STATE_KEY, built)
-            bump_revision(connection)
         refresh = False
+    _keep(warehouse, {**state, "results": [item.__dict__ for item in results]})
     yield from _results(
         platform, results, {"from": from_as_of.isoformat(), "to": to_as_of.isoformat()}
     )
 
 
-def _range_to_build(
+def _keep(warehouse: Warehouse, state: Mapping[str, Any]) -> None:
+    with warehouse.write() as connection:
+        set_json_state(connection, STATE_KEY, state)
+        bump_revision(connection)
+
+
+def is_built(
+    built: Mapping[str, Any], fingerprint: str, raw_rows: int, first: date, last: date
+) -> bool:
+    """Whether first .. last are built from the raw rows that there are, by the project as it is."""
+    return (
+        built.get("fingerprint") == fingerprint
+        and built["raw_rows"] == raw_rows
+        and "open_from" not in built
+        and rows_from(built) <= first.isoformat()
+        and last.isoformat() <= built["to"]
+    )
+
+
+def rows_from(built: Mapping[str, Any]) -> str:
+    """The day from which on the features rest on the state's ``raw_rows``; those before were built when there were fewer."""
+    return str(built.get("rows_from") or built.get("from") or "9999")
+
+
+def range_to_build(
     built: Mapping[str, Any], fingerprint: str, first: date, last: date, first_day: date
 ) -> tuple[date, date, bool]:
     """First and last as_of to build, and whether to start from scratch.
 
-    Days between what is built and what is asked for are built too: every row's windows need the rows before it.
+    Days between what is built and what is asked for are built too: every row's windows need the rows before it. Days that a run began to
+    build and did not finish are built again, from the first of them on, up to where it meant to go.
     """
     if not built:
         return first_day, last, True
     built_to = date.fromisoformat(built["to"])
-    if built["fingerprint"] != fingerprint:
+    if built["fingerprint"] != fingerprint or built.get("refresh"):
         return first_day, max(last, built_to), True
+    if "open_from" in built:
+        open_from = date.fromisoformat(built["open_from"])
+        return min(first, open_from), max(last, built_to), False
     return min(first, built_to + timedelta(days=1)), last, False
 
 

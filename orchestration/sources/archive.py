@@ -15,7 +15,7 @@ import glob
 import logging
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
@@ -52,6 +52,10 @@ BENCHMARK_ASSET = "BTC"
 
 SORTED_AT_ONCE = 3_000_000
 """Rows of a file that are put in order at a time: half a gigabyte of bars."""
+
+SHORT = timedelta(days=31)
+"""A window so short is put in order at once: counting its rows first would be one more reading of the file."""
+Span = tuple[datetime | None, datetime | None]
 
 _EXTENSIONS = (".parquet", ".csv")
 
@@ -157,11 +161,14 @@ class ArchiveFeed:
                  wanted AS (SELECT * FROM raw WHERE {" AND ".join(conditions)})
         """
         with _connection(file) as connection:
-            days = connection.execute(
-                f"{relation} SELECT date_trunc('day', known_at), count(*) FROM wanted GROUP BY 1 ORDER BY 1",
-                parameters,
-            ).fetchall()
-            for start, end in _spans(days):
+            spans: Iterable[Span] = [(None, None)]
+            if known_after is None or known_until - known_after > SHORT:
+                days = connection.execute(
+                    f"{relation} SELECT date_trunc('day', known_at), count(*) FROM wanted GROUP BY 1 ORDER BY 1",
+                    parameters,
+                ).fetchall()
+                spans = _spans(days)
+            for start, end in spans:
                 reader = connection.execute(
                     f"{relation} SELECT * FROM wanted "
                     "WHERE ($start IS NULL OR known_at >= $start) AND ($end IS NULL OR known_at < $end) "
@@ -215,9 +222,7 @@ class ArchiveFeed:
             )
 
 
-def _spans(
-    days: Sequence[tuple[datetime, int]],
-) -> Iterator[tuple[datetime | None, datetime | None]]:
+def _spans(days: Sequence[tuple[datetime, int]]) -> Iterator[Span]:
     """``days`` (midnights with their counts of rows) in spans of whole days that can be sorted in memory; None: no bound."""
     start, rows = None, 0
     for day, count in days:

@@ -62,3 +62,51 @@ def test_a_data_test_that_failed_in_an_earlier_part_stays_failed() -> None:
         ("b", "pass"),
         ("c", "error"),
     ]
+
+
+JUNE = {"fingerprint": "f", "from": "2024-01-01", "to": "2024-06-30", "raw_rows": 10, "results": []}
+
+
+@pytest.mark.parametrize(
+    ("state", "fingerprint", "first", "last", "wanted"),
+    [
+        ({}, "f", date(2024, 3, 1), date(2024, 3, 9), (FIRST, date(2024, 3, 9), True)),
+        (
+            JUNE,
+            "f",
+            date(2024, 7, 2),
+            date(2024, 7, 2),
+            (date(2024, 7, 1), date(2024, 7, 2), False),
+        ),
+        (JUNE, "g", date(2024, 7, 1), date(2024, 7, 1), (FIRST, date(2024, 7, 1), True)),
+        # killed in the first part of a build from scratch: some tables are the new setting's, whatever is asked for now
+        (
+            {**JUNE, "open_from": "2024-01-01", "refresh": True},
+            "f",
+            date(2024, 3, 1),
+            date(2024, 3, 1),
+            (FIRST, date(2024, 6, 30), True),
+        ),
+        # killed in a later part: the rest is built by whoever comes next
+        (
+            {**JUNE, "open_from": "2024-04-01", "refresh": False},
+            "f",
+            date(2024, 7, 1),
+            date(2024, 7, 1),
+            (date(2024, 4, 1), date(2024, 7, 1), False),
+        ),
+    ],
+)
+def test_what_a_killed_build_left_is_built_by_the_next_run(
+    state: dict[str, object], fingerprint: str, first: date, last: date, wanted: object
+) -> None:
+    assert features.range_to_build(state, fingerprint, first, last, FIRST) == wanted
+    assert not features.is_built(state, fingerprint, 10, first, last)
+
+
+def test_days_that_were_built_before_older_rows_came_are_not_taken_for_built() -> None:
+    after_daily_run = {**JUNE, "rows_from": "2024-06-30"}
+    june = (date(2024, 6, 1), date(2024, 6, 30))
+    assert features.is_built(JUNE, "f", 10, *june)
+    assert not features.is_built(after_daily_run, "f", 10, *june)
+    assert features.is_built(after_daily_run, "f", 10, june[1], june[1])

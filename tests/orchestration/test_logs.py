@@ -107,6 +107,7 @@ def test_what_a_run_says_is_found_by_run_job_step_and_day_and_history_agrees_wit
         "\u2028 separates",
         "%s %d",
     ],
+    ids=["lines", "nul", "half a character", "json", "separator", "percent"],
 )
 def test_odd_text_is_one_line(settings, text):
     logs.start(settings)

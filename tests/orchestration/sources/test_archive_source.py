@@ -307,7 +307,9 @@ def test_a_file_that_is_sorted_in_parts_gives_the_same_rows_in_the_same_order(
     )
     (tmp_path / "ohlcv").mkdir()
     pq.write_table(table, tmp_path / "ohlcv" / "1h.parquet")
+    whole = pa.concat_tables(ArchiveSource(tmp_path).batches("ohlcv", None, days[-1]))
     monkeypatch.setattr("orchestration.sources.archive.SORTED_AT_ONCE", at_once)
-    batches = list(ArchiveSource(tmp_path).batches("ohlcv", None, days[-1]))
-    known = [value for batch in batches for value in batch["known_at"].to_pylist()]
+    parts = pa.concat_tables(ArchiveSource(tmp_path).batches("ohlcv", None, days[-1]))
+    assert parts.equals(whole)
+    known = parts["known_at"].to_pylist()
     assert known == sorted(value for value in late if value <= days[-1])
