@@ -39,11 +39,14 @@ PARTS = (
     "dagster",
     "dbt",
     "logs",
+    "metrics",
+    "runs",
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--days", type=int, default=60)
+    parser.add_argument("--models", default=MARKET["VOLCAST_MODELS"], help="comma separated")
     parser.add_argument("--home", type=Path, help="keep the home there; default: temporary")
 
 
@@ -52,7 +55,8 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], Tables]:
         home = (options.home or Path(temporary) / "home").resolve()
         spare = Path(temporary) / "tmp"
         spare.mkdir()
-        environment = {**os.environ, **MARKET, "VOLCAST_HOME": str(home), "TMPDIR": str(spare)}
+        environment = {**os.environ, **MARKET, "VOLCAST_MODELS": options.models}
+        environment |= {"VOLCAST_HOME": str(home), "TMPDIR": str(spare)}
         command = [sys.executable, "-m", "benchmarks.soak", str(options.days)]
         days: list[dict[str, Any]] = []
         with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as child:
