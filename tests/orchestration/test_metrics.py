@@ -13,7 +13,8 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from orchestration import metrics
+from orchestration import metrics, observing
+from orchestration.alerts.causes import open_causes
 from orchestration.lock_notes import lock_waits
 from orchestration.metrics import METRICS
 from orchestration.observing import look
@@ -233,6 +234,22 @@ def test_while_a_run_writes_the_published_copy_answers_and_waits_are_counted(tmp
     waits, seconds = lock_waits(warehouse.settings)
     assert waits == 1
     assert 0.1 <= seconds < 10
+
+
+def test_who_takes_the_lock_between_the_question_and_the_look_is_not_a_broken_home(
+    tmp_path, monkeypatch
+):
+    warehouse = small_home(tmp_path / "home")
+    warehouse.publish()
+    monkeypatch.setattr("orchestration.observing.PATIENCE_SECONDS", 0.1)
+    answers = iter([None])  # at the first question nobody writes
+    real = observing.who_writes
+    monkeypatch.setattr(observing, "who_writes", lambda settings: next(answers, real(settings)))
+    with warehouse.lock():
+        with look(warehouse.settings) as view:
+            assert view.writer.startswith("process ")
+        answers = iter([None])
+        assert [cause.key for cause in open_causes(warehouse.settings, NOW)] == []
 
 
 def test_the_endpoint_listens_on_loopback_and_gives_the_same(warehouse):
