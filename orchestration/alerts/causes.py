@@ -9,12 +9,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import duckdb
 
 from orchestration.alerts.ledger import Ledger, read_ledger
+from orchestration.due_days import due_day, is_kept_current
 from orchestration.metrics.tables import (
     NEWEST_VERDICTS,
     STALE_STREAM,
@@ -27,13 +28,14 @@ from orchestration.settings import Settings
 from orchestration.warehouse import LAYOUT_VERSION, PREVIOUS_LAYOUTS, WarehouseError, get_state
 
 SEVERITIES = ("critical", "warning", "info")
+KINDS_OF_TABLES = ("home", "late", "gate", "stale", "clock", "decision")
+KINDS = ("run", "start", "hung", "disk", *KINDS_OF_TABLES)
+"""What a key begins with."""
 FAILED_RUN_DAYS = 7
 """A failed run that nobody made good is a cause for so long."""
 MOST_RUNS = 2000
 """Runs that are looked at: a week of captures, and what else ran in it."""
 HUNG_HOURS = 6
-KEPT_CURRENT_DAYS = 7
-"""A home of the past (archive, simulated) is expected to have yesterday's forecasts while its newest are no older than this; a live one always."""
 LEAST_FREE_BYTES = 2**30
 CLOCK_SECONDS = 300
 
@@ -82,7 +84,7 @@ class Survey:
 
 
 def _is_of_tables(key: str) -> bool:
-    return key.partition(":")[0] in ("home", "late", "gate", "stale", "clock", "decision")
+    return key.partition(":")[0] in KINDS_OF_TABLES
 
 
 def open_causes(settings: Settings, now: datetime) -> list[Cause]:
@@ -200,20 +202,13 @@ def _late(
     if newest is None:
         return
     wanted = due_day(settings, now, timedelta(minutes=settings.alert_late_minutes))
-    current = settings.source == "live" or (wanted - newest).days <= KEPT_CURRENT_DAYS
-    if newest < wanted and current:
+    if newest < wanted and is_kept_current(settings, newest, wanted):
         due = settings.decision_time(newest + timedelta(days=1))
         yield Cause(
             "late", "critical", f"no forecasts for {wanted}; the newest are of {newest}",
             f"is the daemon running and its schedule on? `volcast status`, then `volcast backfill --from {newest + timedelta(days=1)} --to {wanted}`",
             "forecasts-missing", day=f"{wanted}", since=due,
         )  # fmt: skip
-
-
-def due_day(settings: Settings, now: datetime, grace: timedelta = timedelta()) -> date:
-    """The newest as_of whose decision time, and ``grace`` after it, has passed."""
-    offset = timedelta(minutes=settings.decision_offset_minutes) + grace
-    return (now - offset).date() - timedelta(days=1)
 
 
 def _gates(
