@@ -689,6 +689,28 @@ def test_the_command_sends_one_through_each_and_fails_where_one_fails(tmp_path, 
     assert "sent by webhook" in refused.output
 
 
+def test_the_command_watches_a_home_that_is_there_or_fails(tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from orchestration.cli import app
+
+    home = tmp_path / "home"
+    monkeypatch.setenv("VOLCAST_HOME", str(home))
+    nowhere = CliRunner().invoke(app, ["alert"])
+    assert nowhere.exit_code == 1
+    assert "no such folder, so nothing is watched" in nowhere.output
+    assert "nothing is wrong" not in nowhere.output
+    assert not home.exists()
+    home.mkdir()
+    empty = CliRunner().invoke(app, ["alert"])
+    assert empty.exit_code == 1
+    assert "nothing is watched before a first run" in empty.output
+    monkeypatch.setattr("orchestration.alerts.utc_now", lambda: NOW)
+    small_home(home)
+    watched = CliRunner().invoke(app, ["alert"])
+    assert watched.exit_code == 0, watched.output
+
+
 def test_the_sensor_is_on_where_a_channel_is_configured_and_survives_one_that_fails(
     tmp_path, now, http, monkeypatch
 ):
