@@ -54,9 +54,13 @@ class LogFile:
             descriptor = self._open()
         if self._torn:  # a line that a full disk cut must not spoil the next
             line = b"\n" + line
-        self._torn = True
-        if os.write(descriptor, line) == len(line):
-            self._torn = False
+        written = 0
+        try:
+            while written < len(line):  # a disk that fills up takes a part, then none
+                written += os.write(descriptor, line[written:])
+        finally:
+            if written:
+                self._torn = written < len(line)
 
     def close(self) -> None:
         if self._descriptor is not None:

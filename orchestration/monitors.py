@@ -31,7 +31,7 @@ def metrics_sensor(
     logs.start(settings)
     ended = next((run for run in past_runs(settings, most=20) if run.ended_at), None)
     newest = ended.run_id if ended else ""
-    path = settings.home / "metrics" / "volcast.prom"
+    path = settings.metrics_path
     if context.cursor == newest and path.exists():
         age = utc_now().timestamp() - path.stat().st_mtime
         if 0 <= age < METRICS_EVERY.total_seconds():

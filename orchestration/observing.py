@@ -6,8 +6,9 @@ In: settings. Out: a read-only connection to the live warehouse, or, while a run
 from __future__ import annotations
 
 import fcntl
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -15,14 +16,14 @@ import duckdb
 
 from orchestration.lock_notes import holder
 from orchestration.settings import Settings
-from orchestration.warehouse import Warehouse, read_published
+from orchestration.warehouse import Locked, Warehouse, read_published
 
 PATIENCE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class View:
-    """What was opened: ``writer`` names the run that is writing, where the published copy had to do."""
+    """What was opened: ``writer`` names the run that is writing, where the published copy had to do, which may be older than what it writes."""
 
     connection: duckdb.DuckDBPyConnection
     writer: str | None = None
@@ -34,16 +35,20 @@ def look(settings: Settings) -> Iterator[View | None]:
     if not settings.warehouse_path.exists():
         yield None
         return
-    writer = who_writes(settings)
-    if writer is None:
-        impatient = settings.model_copy(update={"lock_timeout_seconds": PATIENCE_SECONDS})
-        with Warehouse(impatient).read() as connection:
+    with ExitStack() as opened:
+        writer = who_writes(settings)
+        if writer is None:
+            impatient = settings.model_copy(update={"lock_timeout_seconds": PATIENCE_SECONDS})
+            try:
+                connection = opened.enter_context(Warehouse(impatient).read())
+            except Locked:  # somebody took the lock just now
+                writer = who_writes(settings) or "another process"
+        if writer is None:
             yield View(connection)
-    elif settings.published_path.exists():
-        with read_published(settings) as connection:
-            yield View(connection, writer)
-    else:
-        yield None
+        elif settings.published_path.exists():
+            yield View(opened.enter_context(read_published(settings)), writer)
+        else:
+            yield None
 
 
 def who_writes(settings: Settings) -> str | None:
@@ -57,6 +62,15 @@ def who_writes(settings: Settings) -> str | None:
         except BlockingIOError:
             return holder(path)
     return None
+
+
+def lock_age_seconds(settings: Settings) -> float:
+    """How long ago the warehouse lock was last taken alone; 0 where it never was."""
+    try:
+        taken = settings.warehouse_path.with_suffix(".lock").stat().st_mtime
+    except OSError:
+        return 0.0
+    return max(0.0, time.time() - taken)
 
 
 def utc_now() -> datetime:

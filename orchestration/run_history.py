@@ -7,10 +7,10 @@ a test holds what it reads equal to what Dagster says. Never writes, never raise
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -50,15 +50,22 @@ class PastRun:
             return ""
         return f"{self.first}" if self.first == self.last else f"{self.first} to {self.last}"
 
-    def makes_good(self, other: PastRun) -> bool:
-        """Whether this run succeeded after ``other`` at the same job for the same days or more."""
-        if self.job != other.job or self.status != SUCCEEDED or self.created_at < other.created_at:
-            return False
-        if other.first is None or other.last is None:
-            return True
+    def made_good(self, others: Iterable[PastRun]) -> bool:
+        """Whether later ones of ``others`` succeeded at the same job for all of its days together."""
+        later = [
+            run
+            for run in others
+            if run.job == self.job and run.status == SUCCEEDED and run.created_at >= self.created_at
+        ]
         if self.first is None or self.last is None:
-            return False
-        return self.first <= other.first and other.last <= self.last
+            return bool(later)
+        missing = self.first
+        for first, last in sorted(
+            (run.first, run.last) for run in later if run.first is not None and run.last is not None
+        ):
+            if first <= missing <= last:
+                missing = last + timedelta(days=1)
+        return missing > self.last
 
 
 def past_runs(settings: Settings, *, most: int = 200) -> list[PastRun]:

@@ -201,6 +201,10 @@ class Settings(BaseModel):
     log_format: Literal["", "text", "json"] = Field(
         "", description="write those lines to standard error too: text or json; empty: not"
     )
+    metrics_file: Path | None = Field(
+        None,
+        description="file that the metrics are written to, .prom, in a folder that node_exporter may read; empty: metrics/volcast.prom under the home",
+    )
     alert_email: tuple[str, ...] = Field(
         (), description="addresses that alerts go to, comma separated"
     )
@@ -325,7 +329,16 @@ class Settings(BaseModel):
             raise ValueError("no models: expected at least one")
         return value
 
-    @field_validator("home", "archive", "portfolio")
+    @field_validator("metrics_file")
+    @classmethod
+    def _collected(cls, value: Path | None) -> Path | None:
+        if value is not None and value.suffix != ".prom":
+            raise ValueError(
+                f"'{value}': expected a name that ends in .prom, no other is collected"
+            )
+        return value
+
+    @field_validator("home", "archive", "portfolio", "metrics_file")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return value.expanduser().resolve() if value is not None else None
@@ -390,6 +403,10 @@ class Settings(BaseModel):
     @property
     def reports_dir(self) -> Path:
         return self.home / "reports"
+
+    @property
+    def metrics_path(self) -> Path:
+        return self.metrics_file or self.home / "metrics" / "volcast.prom"
 
     @property
     def dagster_home(self) -> Path:

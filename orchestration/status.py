@@ -15,8 +15,9 @@ import duckdb
 from rich.markup import escape
 from rich.table import Table
 
-from orchestration.alerts.causes import Cause, due_day, open_causes
+from orchestration.alerts.causes import Cause, open_causes
 from orchestration.champion import champion_on
+from orchestration.due_days import due_day
 from orchestration.metrics.home import size_of
 from orchestration.metrics.tables import NEWEST_VERDICTS, STALE_STREAM
 from orchestration.observing import View, look, utc_now, who_writes

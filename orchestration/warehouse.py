@@ -50,6 +50,10 @@ class WarehouseError(RuntimeError):
     """The warehouse cannot be used as asked; the message says what to do."""
 
 
+class Locked(WarehouseError):
+    """Another process held the lock for longer than this one may wait."""
+
+
 @dataclass(frozen=True)
 class Warehouse:
     """One DuckDB file under ``settings.home`` and the lock beside it."""
@@ -78,7 +82,7 @@ class Warehouse:
                     break
                 except BlockingIOError:
                     if time.monotonic() > deadline:
-                        raise WarehouseError(
+                        raise Locked(
                             f"{path}: still locked after {self.settings.lock_timeout_seconds:g} s by {holder(path)}: wait for it, "
                             "end it if it hangs (docs/runbook.md), or raise VOLCAST_LOCK_TIMEOUT_SECONDS"
                         ) from None

@@ -11,12 +11,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from orchestration.alerts.causes import SEVERITIES, Cause, open_causes
+from orchestration.alerts.causes import (
+    MOST_RUNS,
+    SEVERITIES,
+    Cause,
+    Survey,
+    open_causes,
+    still_raised,
+    survey,
+)
 from orchestration.alerts.channels import Channel, ChannelError, configured
-from orchestration.alerts.ledger import Ledger, Told, opened
+from orchestration.alerts.ledger import Heard, Ledger, Told, opened
 from orchestration.alerts.messages import FIRED, RESOLVED, TEST, Message, message_of
 from orchestration.metrics.samples import Sample
 from orchestration.observing import utc_now
+from orchestration.run_history import past_runs
 from orchestration.settings import Settings
 
 __all__ = [
@@ -32,7 +41,9 @@ __all__ = [
 
 ATTEMPTS = 3
 MOST_MESSAGES = 20
-"""Messages of one round; what is left comes in the next."""
+"""Causes told in one round; what is left comes in the next."""
+MOST_A_DAY = 3
+"""Alerts of a cause that comes and goes, by channel and UTC day; the last of them stands until the next day."""
 FORGET = timedelta(days=2)
 """A resolution that a channel could not be told for so long is dropped."""
 logger = logging.getLogger(__name__)
@@ -52,33 +63,45 @@ def watch(settings: Settings, channels: Sequence[Channel] | None = None) -> Outc
     """Tell every configured channel what it has not been told today, and what is over. Raises nothing of a channel's; ValueError for one that is named wrongly."""
     channels = configured(settings) if channels is None else channels
     now = utc_now()
-    outcome = Outcome(open_causes(settings, now), [channel.name for channel in channels])
+    found = survey(settings, now)
+    outcome = Outcome(found.causes, [channel.name for channel in channels])
     with opened(settings, wait=False) as ledger:
         if ledger is None:  # another process is at it
             return outcome
+        ledger.raised = still_raised(ledger, past_runs(settings, most=MOST_RUNS))
         if channels:
-            _note(ledger, outcome.causes, now)
+            _note(ledger, found, now)
             _tell(ledger, settings, channels, outcome, now)
     return outcome
 
 
-def _note(ledger: Ledger, causes: Sequence[Cause], now: datetime) -> None:
+def _note(ledger: Ledger, found: Survey, now: datetime) -> None:
     """Bring the ledger up to what is open now."""
-    moment = now.isoformat(timespec="seconds")
-    for cause in causes:
-        held = ledger.told.get(cause.key)
-        if held is None or held.resolved_at is not None:  # new, or back again
-            held = ledger.told[cause.key] = Told(cause.as_dict(), moment)
+    moment, today = now.isoformat(timespec="seconds"), f"{now:%Y-%m-%d}"
+    for cause in found.causes:
+        if not found.may_begin(cause.key):
+            continue
+        held = ledger.told.setdefault(cause.key, Told(cause.as_dict(), moment))
+        if held.resolved_at is not None:
+            held.resolved_at, held.first_seen = None, moment
         held.cause = cause.as_dict()
-    open_keys = {cause.key for cause in causes}
+    open_keys = {cause.key for cause in found.causes}
     for key, held in list(ledger.told.items()):
-        if key in open_keys:
+        if key in open_keys or not found.may_end(key):
             continue
         if held.resolved_at is None:
             held.resolved_at = moment
-        told_nobody = not held.days or held.cause["severity"] == "info"
-        if told_nobody or now - datetime.fromisoformat(held.resolved_at) > FORGET:
+        if held.cause["severity"] == "info" or _is_forgotten(held, today, now):
             del ledger.told[key]
+
+
+def _is_forgotten(held: Told, today: str, now: datetime) -> bool:
+    """Nobody is still to hear that it is over, and it is not of today, when it could come back."""
+    if held.resolved_at is None:
+        return False
+    if now - datetime.fromisoformat(held.resolved_at) > FORGET:
+        return True
+    return not any(heard.is_open or heard.day == today for heard in held.heard.values())
 
 
 def _tell(
@@ -90,34 +113,46 @@ def _tell(
     waiting = sorted(
         ledger.told.items(), key=lambda item: (order[item[1].cause["severity"]], item[0])
     )
-    for key, held in waiting[:MOST_MESSAGES] if len(waiting) > MOST_MESSAGES else waiting:
+    told = 0
+    for _, held in waiting:
         over = held.resolved_at is not None
         due = [c for c in ready if _is_due(held, c.name, today, over)]
         if not due:
             continue
+        if told == MOST_MESSAGES:
+            return
+        told += 1
         cause = Cause.of_dict(held.cause)
         reasons = () if over else _reasons(settings, cause)
         message = message_of(RESOLVED if over else FIRED, cause, settings, now, reasons)
         for channel in due:
             if _deliver(channel, message, outcome):
                 ledger.worked(channel.name)
-                if over:
-                    del held.days[channel.name]
-                else:
-                    held.days[channel.name] = today
+                _note_heard(held, channel.name, today, over)
             else:
                 ledger.failed(channel.name, now)
                 ready.remove(channel)  # the rest waits: one that hangs must not hold up the round
-        if over and not held.days:
-            del ledger.told[key]
 
 
 def _is_due(held: Told, channel: str, today: str, over: bool) -> bool:
+    heard = held.heard.get(channel)
+    if heard is None:
+        return not over
+    often = heard.day == today and heard.times >= MOST_A_DAY
     if over:
-        return channel in held.days
+        return heard.is_open and not often
     if held.cause["severity"] == "info":
-        return channel not in held.days
-    return held.days.get(channel) != today
+        return False
+    return heard.day != today or not heard.is_open
+
+
+def _note_heard(held: Told, channel: str, today: str, over: bool) -> None:
+    heard = held.heard.get(channel)
+    if over:
+        held.heard[channel].is_open = False
+    else:
+        times = heard.times if heard and heard.day == today else 0
+        held.heard[channel] = Heard(today, times + 1)
 
 
 def _deliver(channel: Channel, message: Message, outcome: Outcome) -> bool:
@@ -173,7 +208,8 @@ def start_failed(settings: Settings, job: str, days: str, error: BaseException) 
     )  # fmt: skip
     with opened(settings, wait=True) as ledger:
         if ledger is not None:
-            ledger.raised[cause.key] = cause.as_dict()
+            since = cause.since.isoformat() if cause.since else None  # to the microsecond
+            ledger.raised[cause.key] = cause.as_dict() | {"since": since}
 
 
 def started(settings: Settings, job: str) -> None:

@@ -7,31 +7,35 @@ not open, and, as information, drift and changes of leader. Reads run history, t
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import duckdb
 
-from orchestration.alerts.ledger import read_ledger
+from orchestration.alerts.ledger import Ledger, read_ledger
+from orchestration.due_days import due_day, is_kept_current
 from orchestration.metrics.tables import (
     NEWEST_VERDICTS,
     STALE_STREAM,
     clock_ahead_seconds,
     newest_as_of,
 )
-from orchestration.observing import look
+from orchestration.observing import lock_age_seconds, look
 from orchestration.run_history import FAILED, RUNNING, PastRun, past_runs
 from orchestration.settings import Settings
 from orchestration.warehouse import LAYOUT_VERSION, PREVIOUS_LAYOUTS, WarehouseError, get_state
 
 SEVERITIES = ("critical", "warning", "info")
+KINDS_OF_TABLES = ("home", "late", "gate", "stale", "clock", "decision")
+KINDS = ("run", "start", "hung", "disk", *KINDS_OF_TABLES)
+"""What a key begins with."""
 FAILED_RUN_DAYS = 7
 """A failed run that nobody made good is a cause for so long."""
+MOST_RUNS = 2000
+"""Runs that are looked at: a week of captures, and what else ran in it."""
 HUNG_HOURS = 6
-KEPT_CURRENT_DAYS = 7
-"""A home of the past (archive, simulated) is expected to have yesterday's forecasts while its newest are no older than this; a live one always."""
 LEAST_FREE_BYTES = 2**30
 CLOCK_SECONDS = 300
 
@@ -63,18 +67,66 @@ class Cause:
         return cls(**{**kept, "since": since, "lines": tuple(kept["lines"])})
 
 
+@dataclass(frozen=True)
+class Survey:
+    """What holds now, worst first. While a run writes, the tables are read from the published copy, which is of the day before: what they say is then neither begun
+    (``begins``) nor over (``ends``). Tables that cannot be read end nothing either."""
+
+    causes: list[Cause]
+    begins: bool = True
+    ends: bool = True
+
+    def may_begin(self, key: str) -> bool:
+        return self.begins or not _is_of_tables(key)
+
+    def may_end(self, key: str) -> bool:
+        return self.ends or not _is_of_tables(key)
+
+
+def _is_of_tables(key: str) -> bool:
+    return key.partition(":")[0] in KINDS_OF_TABLES
+
+
 def open_causes(settings: Settings, now: datetime) -> list[Cause]:
     """Every cause that holds at ``now``, worst first. A home that no run has written to has none."""
-    found = [*_runs(settings, now), *_space(settings)]
-    found += [Cause.of_dict(value) for value in read_ledger(settings).raised.values()]
+    return survey(settings, now).causes
+
+
+def survey(settings: Settings, now: datetime) -> Survey:
+    """Every cause that holds at ``now``, and which of them may be told.
+
+    A writer that has held the lock for longer than others wait for it (``VOLCAST_LOCK_TIMEOUT_SECONDS``) may well hang: then what the copy says begins.
+    """
+    runs = past_runs(settings, most=MOST_RUNS)
+    found = [*_of_runs(runs, now), *_space(settings)]
+    found += [Cause.of_dict(value) for value in still_raised(read_ledger(settings), runs).values()]
+    begins = ends = True
     try:
         with look(settings) as view:
-            if view is not None:
+            if view is None:
+                begins = ends = not settings.warehouse_path.exists()
+            else:
+                ends = view.writer is None
+                begins = ends or lock_age_seconds(settings) > settings.lock_timeout_seconds
                 for part in _OF_TABLES:
                     found += part(view.connection, settings, now)
     except (WarehouseError, duckdb.Error) as error:
+        ends = False
         found.append(_broken(settings, str(error)))
-    return sorted(found, key=lambda cause: (SEVERITIES.index(cause.severity), cause.key))
+    found.sort(key=lambda cause: (SEVERITIES.index(cause.severity), cause.key))
+    return Survey(found, begins, ends)
+
+
+def still_raised(ledger: Ledger, runs: Sequence[PastRun]) -> dict[str, dict[str, Any]]:
+    """The raised causes but those of a job that has been run since, by the command line or the daemon."""
+    return {
+        key: value
+        for key, value in ledger.raised.items()
+        if not any(
+            f"start:{run.job}" == key and run.created_at > datetime.fromisoformat(value["since"])
+            for run in runs
+        )
+    }
 
 
 def _broken(settings: Settings, error: str) -> Cause:
@@ -84,17 +136,16 @@ def _broken(settings: Settings, error: str) -> Cause:
     )  # fmt: skip
 
 
-def _runs(settings: Settings, now: datetime) -> Iterator[Cause]:
-    found = past_runs(settings)
+def _of_runs(runs: Sequence[PastRun], now: datetime) -> Iterator[Cause]:
     seen: set[str] = set()
-    for position, run in enumerate(found):  # newest first
+    for position, run in enumerate(runs):  # newest first
         key = f"run:{run.job}:{run.days}"
         if run.status in FAILED and key not in seen:
             recent = now - run.created_at < timedelta(days=FAILED_RUN_DAYS)
-            if recent and not any(later.makes_good(run) for later in found[:position]):
+            if recent and not run.made_good(runs[:position]):
                 yield _failed(key, run)
         seen.add(key)
-    for run in found:
+    for run in runs:
         since = run.started_at or run.created_at
         if run.status in RUNNING and now - since > timedelta(hours=HUNG_HOURS):
             yield Cause(
@@ -106,12 +157,21 @@ def _runs(settings: Settings, now: datetime) -> Iterator[Cause]:
 
 def _failed(key: str, run: PastRun) -> Cause:
     how = "was canceled" if run.status == "CANCELED" else "failed"
-    again = f"`volcast run --as-of {run.last}`" if run.last else "it in the UI"
     return Cause(
         key, "critical" if run.job == "daily" else "warning", f"{run.job} {run.days} {how}".replace("  ", " "),
-        f"read the reason; mend it; run {again} again: it goes on where it stopped", "run-failed",
+        f"read the reason; mend it; run {_again(run)} again: it goes on where it stopped", "run-failed",
         day=run.days, since=run.ended_at or run.created_at, run_id=run.run_id,
     )  # fmt: skip
+
+
+def _again(run: PastRun) -> str:
+    """The command whose success makes ``run`` good."""
+    command = {"daily": "run", "retrain": "train", "study": "study"}.get(run.job)
+    if command is None or run.last is None:
+        return "it in the UI"
+    if run.first != run.last and run.job == "daily":
+        return f"`volcast backfill --from {run.first} --to {run.last}`"
+    return f"`volcast {command} --as-of {run.last}`"
 
 
 def _space(settings: Settings) -> Iterator[Cause]:
@@ -142,20 +202,13 @@ def _late(
     if newest is None:
         return
     wanted = due_day(settings, now, timedelta(minutes=settings.alert_late_minutes))
-    current = settings.source == "live" or (wanted - newest).days <= KEPT_CURRENT_DAYS
-    if newest < wanted and current:
+    if newest < wanted and is_kept_current(settings, newest, wanted):
         due = settings.decision_time(newest + timedelta(days=1))
         yield Cause(
             "late", "critical", f"no forecasts for {wanted}; the newest are of {newest}",
             f"is the daemon running and its schedule on? `volcast status`, then `volcast backfill --from {newest + timedelta(days=1)} --to {wanted}`",
             "forecasts-missing", day=f"{wanted}", since=due,
         )  # fmt: skip
-
-
-def due_day(settings: Settings, now: datetime, grace: timedelta = timedelta()) -> date:
-    """The newest as_of whose decision time, and ``grace`` after it, has passed."""
-    offset = timedelta(minutes=settings.decision_offset_minutes) + grace
-    return (now - offset).date() - timedelta(days=1)
 
 
 def _gates(

@@ -18,7 +18,7 @@ def metrics(
         ),
     ] = None,
 ) -> None:
-    """Print the metrics for Prometheus; every run also writes them to metrics/volcast.prom of the home."""
+    """Print the metrics for Prometheus; every run also writes them to metrics/volcast.prom of the home, or VOLCAST_METRICS_FILE."""
     settings = read_settings()
     from orchestration import metrics as made
 
@@ -39,13 +39,25 @@ def alert(
     settings = read_settings()
     from orchestration import alerts
 
+    if not test and not settings.home.is_dir():
+        errors.print(
+            f"[bold red]error[/]: home {escape(str(settings.home))}: no such folder, so nothing is watched; is VOLCAST_HOME set here?",
+            soft_wrap=True,
+        )
+        raise typer.Exit(1)
     outcome = guard(lambda: alerts.send_test(settings) if test else alerts.watch(settings))
     for cause in outcome.causes:
         colour = {"critical": "red", "warning": "yellow"}.get(cause.severity, "cyan")
         console.print(f"[{colour}]{cause.severity}[/] {escape(cause.title)}", soft_wrap=True)
         console.print(f"  to do: {escape(cause.todo)}", soft_wrap=True)
         console.print(f"  {settings.alert_runbook}#{cause.section}", soft_wrap=True)
-    if not outcome.causes and not test:
+    is_empty = not test and not settings.warehouse_path.exists()
+    if is_empty:
+        errors.print(
+            f"[bold red]error[/]: home {escape(str(settings.home))} has no warehouse: nothing is watched before a first run",
+            soft_wrap=True,
+        )
+    elif not outcome.causes and not test:
         console.print("nothing is wrong")
     for channel, subject in outcome.sent:
         console.print(f"sent by {channel}: {escape(subject)}", soft_wrap=True)
@@ -56,5 +68,5 @@ def alert(
         )
     for channel, why in outcome.failures:
         errors.print(f"[bold red]error[/]: {channel}: {escape(why)}", soft_wrap=True)
-    if outcome.failures or (test and not outcome.channels):
+    if outcome.failures or is_empty or (test and not outcome.channels):
         raise typer.Exit(1)

@@ -1,6 +1,6 @@
 """Metrics for Prometheus: as text, as a file for node_exporter's textfile collector, and from a small endpoint.
 
-In: settings. Out: ``metrics/volcast.prom`` in the home, written whole at the end of each run, failed ones included; the same text for `volcast metrics`.
+In: settings. Out: ``metrics/volcast.prom`` in the home or the file of ``VOLCAST_METRICS_FILE``, written whole at the end of each run, failed ones included; the same text for `volcast metrics`.
 A part that cannot be read is missing from it, and ``volcast_collector_success`` says so. Never: stops a run.
 """
 
@@ -57,7 +57,7 @@ def render(settings: Settings) -> str:
 
 def write_metrics(settings: Settings) -> Path | None:
     """Write the file, whole or not at all. What stands in the way is logged: a run does not fail for its metrics."""
-    path = settings.home / "metrics" / "volcast.prom"
+    path = settings.metrics_path
     temporary = path.with_suffix(f".{os.getpid()}")
     try:
         text = render(settings)

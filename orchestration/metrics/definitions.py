@@ -23,6 +23,7 @@ METRICS: dict[str, Definition] = {
     "volcast_raw_rows": Definition("rows in the table", ("table",)),
     "volcast_forecast_newest_as_of_timestamp_seconds": Definition("start of the newest as_of with forecasts"),
     "volcast_forecast_due_timestamp_seconds": Definition("decision time of the day after the newest as_of: when the next forecasts are due"),
+    "volcast_home_current": Definition("1 where yesterday's forecasts are expected: a live home, or another whose newest as_of is at most a week old"),
     "volcast_published_timestamp_seconds": Definition("when the published copy was made"),
     "volcast_clock_ahead_seconds": Definition("how far the newest stored time of arrival lies ahead of this machine's clock; above 0 the clock went back"),
     # data

@@ -11,6 +11,7 @@ from datetime import date, datetime, timedelta
 import duckdb
 
 from orchestration.champion import champion_on
+from orchestration.due_days import due_day, is_kept_current
 from orchestration.metrics.samples import Sample, day_stamp, stamp
 from orchestration.observing import utc_now
 from orchestration.settings import Settings
@@ -86,6 +87,8 @@ def newest_as_of(connection: duckdb.DuckDBPyConnection) -> date | None:
 
 def forecasts(connection: duckdb.DuckDBPyConnection, settings: Settings) -> Iterator[Sample]:
     newest = newest_as_of(connection)
+    current = is_kept_current(settings, newest, due_day(settings, utc_now()))
+    yield Sample("volcast_home_current", float(current))
     if newest is None:
         return
     yield Sample("volcast_forecast_newest_as_of_timestamp_seconds", day_stamp(newest))

@@ -3,7 +3,7 @@
 In: a folder in the layout of ``archive_files``; each file optional, but prices. Out: batches of the
 raw tables. Never: fills a gap, corrects a value, drops a duplicate or writes to the folder. Rows
 without a known_at are left out and counted in the log, since nobody could say when they may be
-used; so are rows dated after the present.
+used; so are rows dated after the present, and bars of markets against anything but a dollar.
 
 Reading is DuckDB's, in memory: a batch at a time, sorted by ``known_at``; what does not fit spills
 to a temporary folder.
@@ -180,11 +180,12 @@ class ArchiveFeed:
                         yield pa.Table.from_batches([batch]).cast(schema.arrow)
 
     def _restriction(self, file: FoundFile, parameters: dict[str, Any]) -> str:
-        if self.coins is None or file.layout.coin is None:
-            return ""
-        parameters["coins"] = self.coins
         # a row without a coin is passed on, for the gate to refuse
-        return f"WHERE coalesce(list_contains($coins, {file.layout.coin}), true)"
+        ours = f"WHERE NOT coalesce({file.layout.others}, false)"
+        if self.coins is None or file.layout.coin is None:
+            return ours
+        parameters["coins"] = self.coins
+        return f"{ours} AND coalesce(list_contains($coins, {file.layout.coin}), true)"
 
     def _count_left_out(self, file: FoundFile) -> None:
         if file.path in self._counted:
@@ -197,12 +198,12 @@ class ArchiveFeed:
         ]
         size = " + ".join(f'coalesce(strlen("{name}"), 0)' for name in texts)
         with _connection(file) as connection:
-            rows, unknown, future, text = connection.execute(
+            rows, unknown, future, text, others = connection.execute(
                 f"SELECT count(*), count(*) FILTER (known IS NULL), count(*) FILTER (known > $present), "
-                f"coalesce(sum(size), 0) FROM (SELECT ({file.layout.known_at}) AS known, {size} AS size "
-                f"FROM ({file.typed()}))",
+                f"coalesce(sum(size), 0), count(*) FILTER (other) FROM (SELECT ({file.layout.known_at}) AS known, "
+                f"{size} AS size, ({file.layout.others}) AS other FROM ({file.typed()}))",
                 {**file.parameters, "present": datetime.now(UTC)},
-            ).fetchone() or (0, 0, 0, 0)
+            ).fetchone() or (0, 0, 0, 0, 0)
         if text > TEXT_PER_ROW * rows + SPARE_TEXT:
             raise SourceError(
                 f"{file.path}: {text:,} bytes of text in {rows:,} rows: expected {TEXT_PER_ROW:,} a row at most; "
@@ -213,6 +214,12 @@ class ArchiveFeed:
                 "%s: %d rows left out: no ts, or no way to tell when they were known",
                 file.path,
                 unknown,
+            )
+        if others:
+            logger.warning(
+                "%s: %d rows left out: of no coin against the dollar, such as BTC/USDT",
+                file.path,
+                others,
             )
         if future:
             logger.warning(
@@ -306,7 +313,7 @@ class ArchiveSource(FeedBundle):
                     },
                 ).fetchall()
             for symbol, first, last in rows:
-                if re.fullmatch(DOLLAR_PAIR, symbol):  # the gate refuses the bars of any other
+                if re.fullmatch(DOLLAR_PAIR, symbol):  # bars of any other are left out, or refused
                     assets.add(symbol.split("/")[0])
                     days += [first, last]
         if not days:

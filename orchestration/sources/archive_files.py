@@ -35,6 +35,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from orchestration.sources.headline_id import ID_LENGTH
+from quality.names import DOLLAR_PAIR, PAIR
 
 _OHLC = {"open": "DOUBLE", "high": "DOUBLE", "low": "DOUBLE", "close": "DOUBLE"}
 _NAMED = {"provider": "VARCHAR", "asset": "VARCHAR", "metric": "VARCHAR"}
@@ -94,7 +95,8 @@ class ArchiveFile:
     ``stem`` is its path without extension; ``columns`` must be there, ``optional`` may be;
     ``select`` maps raw columns to SQL over them (a raw column not named takes the file's column of
     that name); ``known_at`` is SQL that may read the file's own ``known_at``, NULL where the file
-    has none; ``coin`` is SQL for the coin that a restriction applies to.
+    has none; ``coin`` is SQL for the coin that a restriction applies to; ``others`` is SQL for rows
+    that are sound but of something else, which are left out.
     """
 
     stem: str
@@ -104,6 +106,7 @@ class ArchiveFile:
     optional: dict[str, str] = field(default_factory=dict)
     select: dict[str, str] = field(default_factory=dict)
     coin: str | None = None
+    others: str = "false"
 
     @property
     def all_columns(self) -> dict[str, str]:
@@ -124,6 +127,7 @@ def _bars(interval: str, length: str) -> ArchiveFile:
         select={"interval": f"'{interval}'"},
         known_at=_by_rule(f"ts + INTERVAL {length} + INTERVAL 1 MINUTE"),
         coin="split_part(symbol, '/', 1)",
+        others=f"regexp_matches(symbol, '{PAIR}') AND NOT regexp_matches(symbol, '{DOLLAR_PAIR}')",
     )
 
 

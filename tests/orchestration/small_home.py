@@ -69,7 +69,7 @@ def store_verdict(connection, suite, day, failed, at=NOW, by=None) -> None:
 
 
 def store_run(
-    settings, job="daily", day=YESTERDAY, status="SUCCESS", start=NOW, seconds=60.0
+    settings, job="daily", day=YESTERDAY, status="SUCCESS", start=NOW, seconds=60.0, last=None
 ) -> str:
     """A run in Dagster's history, in the tables of the pinned Dagster; test_run_history holds them against a real one."""
     path = settings.dagster_home / "history" / "runs.db"
@@ -88,8 +88,16 @@ def store_run(
             "INSERT INTO runs (run_id, pipeline_name, status, create_timestamp, start_time, end_time) VALUES (?, ?, ?, ?, ?, ?)",
             [run_id, job, status, f"{start:%Y-%m-%d %H:%M:%S.%f}", start.timestamp(), None if running else start.timestamp() + seconds],
         )  # fmt: skip
-        connection.execute(
-            "INSERT INTO run_tags (run_id, key, value) VALUES (?, 'dagster/partition', ?)",
-            [run_id, f"{day}"],
+        days = (
+            {"dagster/partition": day}
+            if last is None
+            else {
+                "dagster/asset_partition_range_start": day,
+                "dagster/asset_partition_range_end": last,
+            }
+        )
+        connection.executemany(
+            "INSERT INTO run_tags (run_id, key, value) VALUES (?, ?, ?)",
+            [(run_id, name, f"{value}") for name, value in days.items()],
         )
     return run_id

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import hmac
 import json
 import logging
+import os
 import socket
+import sqlite3
 import ssl
 import subprocess
 import threading
+import time
+from contextlib import closing
 from datetime import timedelta
 from email import message_from_bytes, policy
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from aiosmtpd.controller import Controller
@@ -20,6 +26,7 @@ from aiosmtpd.smtp import SMTP, AuthResult
 
 from orchestration import alerts
 from orchestration.alerts import channels as channels_module
+from orchestration.alerts import ledger
 from orchestration.alerts.causes import Cause, open_causes
 from orchestration.alerts.channels import Email, Slack, Webhook, configured, signature
 from orchestration.alerts.messages import FIRED, MOST_LINES, message_of
@@ -214,6 +221,114 @@ def test_told_once_a_day_again_after_recovery_and_resolved(tmp_path, now, http):
     assert REASON in sent[0]["lines"]
 
 
+def subjects(settings, channel) -> list[str]:
+    return [
+        subject.removeprefix("[volcast] ") for _, subject in alerts.watch(settings, [channel]).sent
+    ]
+
+
+def test_a_run_that_heals_a_cause_makes_it_neither_come_nor_go_while_it_writes(tmp_path, now, http):
+    warehouse = small_home(tmp_path / "home", newest=YESTERDAY - timedelta(days=1))
+    settings, channel = warehouse.settings, Webhook(http.url)
+    warehouse.publish()
+    late = "no forecasts for 2026-03-11; the newest are of 2026-03-10"
+    assert subjects(settings, channel) == [f"critical: {late}"]
+    with warehouse.lock():  # the copy is of before, and says nothing new
+        assert subjects(settings, channel) == []
+    with warehouse.write() as connection:
+        connection.execute(
+            "INSERT INTO forecasts.volatility (asset, as_of, horizon, model, model_version, volatility) VALUES ('BTC', ?, 1, 'ewma', 'v1', 0.5)",
+            [YESTERDAY],
+        )
+        store_verdict(connection, "raw.ohlcv", YESTERDAY, failed=1)
+    gate = "critical: gate raw.ohlcv closed for 2026-03-11"
+    assert subjects(settings, channel) == [gate, f"resolved: {late}"]
+    for _ in range(3):  # between its steps, and in them
+        with warehouse.lock():
+            assert subjects(settings, channel) == []
+        assert subjects(settings, channel) == []
+    with warehouse.lock():  # it does not hide what no table says
+        store_run(settings, status="FAILURE")
+        assert subjects(settings, channel) == ["critical: daily 2026-03-11 failed"]
+
+
+def test_who_holds_the_lock_for_too_long_does_not_hide_what_the_copy_says(tmp_path, now, http):
+    warehouse = small_home(tmp_path / "home", newest=YESTERDAY - timedelta(days=1))
+    settings, channel = warehouse.settings, Webhook(http.url)
+    warehouse.publish()
+    with warehouse.lock():
+        assert subjects(settings, channel) == []
+        taken = time.time() - settings.lock_timeout_seconds - 1
+        os.utime(settings.warehouse_path.with_suffix(".lock"), (taken, taken))
+        assert len(subjects(settings, channel)) == 1
+
+
+def test_a_home_that_does_not_open_ends_nothing_that_its_tables_said(tmp_path, now, http):
+    warehouse = small_home(tmp_path / "home", newest=YESTERDAY - timedelta(days=1))
+    settings, channel = warehouse.settings, Webhook(http.url)
+    assert len(subjects(settings, channel)) == 1
+    kept = settings.warehouse_path.read_bytes()
+    settings.warehouse_path.write_bytes(kept[:4096] + b"\0" * 4096 + kept[8192:20_000])
+    broken = f"the warehouse of {settings.home} cannot be opened"
+    assert subjects(settings, channel) == [f"critical: {broken}"]
+    settings.warehouse_path.write_bytes(kept)
+    assert subjects(settings, channel) == [f"resolved: {broken}"]
+
+
+def test_a_cause_that_comes_and_goes_is_told_three_times_a_day(tmp_path, now, http):
+    settings, channel = small_home(tmp_path / "home").settings, Webhook(http.url)
+    told = []
+    for minute in range(0, 20, 2):
+        now.at = NOW + timedelta(minutes=minute)
+        store_run(settings, status="FAILURE", start=now.at)
+        told += subjects(settings, channel)
+        store_run(settings, start=now.at + timedelta(minutes=1))
+        told += subjects(settings, channel)
+    title = "daily 2026-03-11 failed"
+    assert told == [f"critical: {title}", f"resolved: {title}"] * 2 + [f"critical: {title}"]
+    now.at = NOW + timedelta(hours=15, minutes=5)  # the next UTC day
+    assert subjects(settings, channel) == [f"resolved: {title}"]
+    assert subjects(settings, channel) == []
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_a_full_disk_neither_stops_an_alert_nor_repeats_it(
+    tmp_path, now, http, monkeypatch, in_place
+):
+    settings, channel = small_home(tmp_path / "home").settings, Webhook(http.url)
+    alerts.watch(settings, [channel])
+    path = settings.home / "alerts" / "state.json"
+    size = path.stat().st_size if path.exists() else None
+    store_run(settings, status="FAILURE")
+
+    def no_room(self: Path, content: bytes) -> int:
+        open(self, "wb").close()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", no_room)
+    if in_place:
+        assert len(subjects(settings, channel)) == 1
+        assert path.stat().st_size == size  # no block more
+        ledger._REMEMBERED.clear()  # as in the next process
+    else:
+        path.unlink(missing_ok=True)
+        assert len(subjects(settings, channel)) == 1
+    assert subjects(settings, channel) == []
+    assert [file.name for file in path.parent.iterdir() if file.name.startswith("state.1")] == []
+    monkeypatch.undo()
+    ledger_now = ledger.read_ledger(settings)
+    assert [told.heard["webhook"].times for told in ledger_now.told.values()] == [1]
+
+
+def test_more_causes_than_fit_into_a_round_are_told_in_the_next(tmp_path, now, http):
+    settings, channel = small_home(tmp_path / "home").settings, Webhook(http.url)
+    for days in range(25):
+        store_run(settings, status="FAILURE", day=YESTERDAY - timedelta(days=days))
+    rounds = [subjects(settings, channel) for _ in range(3)]
+    assert [len(told) for told in rounds] == [alerts.MOST_MESSAGES, 5, 0]
+    assert len({title for told in rounds for title in told}) == 25
+
+
 def test_a_channel_that_fails_stops_no_other_is_logged_and_hears_it_later(
     tmp_path, now, http, caplog
 ):
@@ -265,6 +380,45 @@ def test_a_run_that_cannot_even_start_is_told_until_one_does(tmp_path, now, http
     assert alerts.watch(settings, [Webhook(http.url)]).sent == [
         ("webhook", "[volcast] resolved: daily 2026-03-11 could not start")
     ]
+
+
+def test_a_run_of_the_daemon_takes_back_that_one_could_not_start(tmp_path, now, http):
+    settings, channel = small_home(tmp_path / "home").settings, Webhook(http.url)
+    store_run(settings, start=NOW - timedelta(minutes=1))
+    alerts.start_failed(settings, "daily", "2026-03-11", OSError(28, "No space left on device"))
+    assert subjects(settings, channel) == ["critical: daily 2026-03-11 could not start"]
+    store_run(settings, job="capture", start=NOW + timedelta(minutes=1))
+    assert subjects(settings, channel) == []
+    store_run(settings, start=NOW + timedelta(minutes=2))
+    assert subjects(settings, channel) == ["resolved: daily 2026-03-11 could not start"]
+    assert ledger.read_ledger(settings).raised == {}
+
+
+def test_a_failed_range_names_its_command_and_several_runs_make_it_good(tmp_path):
+    settings = small_home(tmp_path / "home").settings
+    first = YESTERDAY - timedelta(days=2)
+    store_run(settings, status="FAILURE", day=first, last=YESTERDAY)
+    (cause,) = open_causes(settings, NOW)
+    assert "`volcast backfill --from 2026-03-09 --to 2026-03-11`" in cause.todo
+    for day in (YESTERDAY, first):  # in any order
+        store_run(settings, day=day, start=NOW + timedelta(minutes=1))
+    assert len(open_causes(settings, NOW)) == 1  # 2026-03-10 is missing
+    store_run(settings, day=first, last=first + timedelta(days=1), start=NOW + timedelta(minutes=2))
+    assert open_causes(settings, NOW) == []
+
+
+def test_captures_do_not_push_a_failed_run_out_of_sight(tmp_path):
+    settings = small_home(tmp_path / "home").settings
+    store_run(settings, status="FAILURE", start=NOW - timedelta(days=3))
+    with (
+        closing(sqlite3.connect(settings.dagster_home / "history" / "runs.db")) as history,
+        history,
+    ):
+        history.execute(
+            "INSERT INTO runs (run_id, pipeline_name, status, create_timestamp) SELECT 'c' || value, 'capture', 'SUCCESS', '2026-03-10 00:00:00' "
+            "FROM (WITH RECURSIVE n(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n LIMIT 288) SELECT value FROM n)"
+        )
+    assert [cause.title for cause in open_causes(settings, NOW)] == ["daily 2026-03-11 failed"]
 
 
 # -- what it says ----------------------------------------------------------------------------------------------
@@ -533,6 +687,28 @@ def test_the_command_sends_one_through_each_and_fails_where_one_fails(tmp_path, 
     assert refused.exit_code == 1
     assert "slack: 127.0.0.1 answered 404 Not Found" in refused.output
     assert "sent by webhook" in refused.output
+
+
+def test_the_command_watches_a_home_that_is_there_or_fails(tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from orchestration.cli import app
+
+    home = tmp_path / "home"
+    monkeypatch.setenv("VOLCAST_HOME", str(home))
+    nowhere = CliRunner().invoke(app, ["alert"])
+    assert nowhere.exit_code == 1
+    assert "no such folder, so nothing is watched" in nowhere.output
+    assert "nothing is wrong" not in nowhere.output
+    assert not home.exists()
+    home.mkdir()
+    empty = CliRunner().invoke(app, ["alert"])
+    assert empty.exit_code == 1
+    assert "nothing is watched before a first run" in empty.output
+    monkeypatch.setattr("orchestration.alerts.utc_now", lambda: NOW)
+    small_home(home)
+    watched = CliRunner().invoke(app, ["alert"])
+    assert watched.exit_code == 0, watched.output
 
 
 def test_the_sensor_is_on_where_a_channel_is_configured_and_survives_one_that_fails(

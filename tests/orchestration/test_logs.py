@@ -4,6 +4,7 @@ import json
 import logging
 import multiprocessing
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import dagster as dg
@@ -196,11 +197,12 @@ def test_a_full_disk_stops_no_run_and_spoils_no_line_after(settings, monkeypatch
     logs.start(settings)
     logger = logging.getLogger("ml")
     logger.info("before")
-    write = os.write
+    write, room = os.write, [10]
 
     def full(descriptor: int, content: bytes) -> int:
-        write(descriptor, content[:10])
-        raise OSError(28, "No space left on device")
+        if not room:
+            raise OSError(28, "No space left on device")
+        return write(descriptor, content[: room.pop()])
 
     monkeypatch.setattr(os, "write", full)
     logger.info("while it is full")
@@ -212,3 +214,29 @@ def test_a_full_disk_stops_no_run_and_spoils_no_line_after(settings, monkeypatch
     lines = (settings.home / "logs" / logs.FILE_NAME).read_text().splitlines()
     assert json.loads(lines[0])["message"] == "before"
     assert json.loads(lines[-1])["message"] == "after"
+
+
+def test_a_disk_that_takes_nothing_leaves_no_empty_line_and_one_that_takes_half_no_spoilt_one(
+    tmp_path, monkeypatch
+):
+    file, write, room = logs.LogFile(tmp_path / "x.jsonl"), os.write, [0]
+
+    def limited(descriptor: int, line: bytes) -> int:
+        if room[0] == 0:
+            raise OSError(28, "No space left on device")
+        taken = write(descriptor, line[: room[0]])
+        room[0] -= taken
+        return taken
+
+    monkeypatch.setattr(os, "write", limited)
+    for line, free in (
+        (b"one\n", 99),
+        (b"two\n", 0),
+        (b"three\n", 99),
+        (b"four\n", 2),
+        (b"five\n", 99),
+    ):
+        room[0] = free
+        with nullcontext() if free == 99 else pytest.raises(OSError, match="No space"):
+            file.write(line)
+    assert file.path.read_bytes() == b"one\nthree\nfo\nfive\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import runpy
 import threading
@@ -13,12 +14,13 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from orchestration import metrics
+from orchestration import metrics, observing
+from orchestration.alerts.causes import open_causes
 from orchestration.lock_notes import lock_waits
 from orchestration.metrics import METRICS
 from orchestration.observing import look
 from orchestration.runs import RunFailed, run_job
-from orchestration.settings import PROJECT_ROOT, Settings
+from orchestration.settings import PROJECT_ROOT, Settings, SettingsError
 from orchestration.warehouse import Warehouse, WarehouseError
 from tests.orchestration.small_home import (
     NOW,
@@ -235,6 +237,22 @@ def test_while_a_run_writes_the_published_copy_answers_and_waits_are_counted(tmp
     assert 0.1 <= seconds < 10
 
 
+def test_who_takes_the_lock_between_the_question_and_the_look_is_not_a_broken_home(
+    tmp_path, monkeypatch
+):
+    warehouse = small_home(tmp_path / "home")
+    warehouse.publish()
+    monkeypatch.setattr("orchestration.observing.PATIENCE_SECONDS", 0.1)
+    answers = iter([None])  # at the first question nobody writes
+    real = observing.who_writes
+    monkeypatch.setattr(observing, "who_writes", lambda settings: next(answers, real(settings)))
+    with warehouse.lock():
+        with look(warehouse.settings) as view:
+            assert view.writer.startswith("process ")
+        answers = iter([None])
+        assert [cause.key for cause in open_causes(warehouse.settings, NOW)] == []
+
+
 def test_the_endpoint_listens_on_loopback_and_gives_the_same(warehouse):
     import socket
 
@@ -263,6 +281,46 @@ def test_the_endpoint_listens_on_loopback_and_gives_the_same(warehouse):
 
 def named(expression: str) -> set[str]:
     return set(re.findall(r"\bvolcast_[a-z0-9_]+", expression))
+
+
+@pytest.mark.parametrize(
+    ("source", "days_old", "current"),
+    [("live", 30, 1), ("archive", 7, 1), ("archive", 8, 0), ("simulated", 8, 0)],
+)
+def test_a_home_of_the_past_pages_nobody_for_its_age(
+    tmp_path, monkeypatch, source, days_old, current
+):
+    newest = YESTERDAY - timedelta(days=days_old)
+    settings = small_home(tmp_path / "home", newest=newest).settings
+    settings = settings.model_copy(update={"source": source})
+    monkeypatch.setattr("orchestration.metrics.tables.utc_now", lambda: NOW)
+    with look(settings) as view:
+        found = {s.name: s.value for s in metrics.tables.forecasts(view.connection, settings)}
+    assert found["volcast_home_current"] == current
+    late = "late" in {cause.key for cause in open_causes(settings, NOW)}
+    assert late == bool(current)
+
+
+def test_rules_on_age_ask_whether_the_home_is_kept_current():
+    rules = {
+        rule["alert"]: rule["expr"]
+        for rule in yaml.safe_load(RULES.read_text())["groups"][0]["rules"]
+    }
+    for name in ("VolcastForecastsMissing", "VolcastPricesStale"):
+        assert re.search(r"and (ignoring\(table\) )?volcast_home_current == 1$", rules[name]), name
+
+
+def test_the_file_may_stand_where_node_exporter_can_read_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("VOLCAST_METRICS_FILE", str(tmp_path / "collected" / "volcast.prom"))
+    settings = Settings.from_env(dict(os.environ) | {"VOLCAST_HOME": str(tmp_path / "home")})
+    settings.make_home()
+    path = metrics.write_metrics(settings)
+    assert path == tmp_path / "collected" / "volcast.prom"
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert [file.name for file in path.parent.iterdir()] == ["volcast.prom"]
+    assert not (settings.home / "metrics" / "volcast.prom").exists()
+    with pytest.raises(SettingsError, match=r"VOLCAST_METRICS_FILE: .* ends in \.prom"):
+        Settings.from_env({"VOLCAST_METRICS_FILE": "/tmp/metrics.txt"})
 
 
 def test_every_rule_names_metrics_that_exist_and_a_section_of_the_runbook():

@@ -5,15 +5,25 @@ from __future__ import annotations
 import re
 
 import pytest
+from typer.main import get_command
 
+from orchestration.alerts.causes import KINDS
+from orchestration.cli import app
 from orchestration.settings import PROJECT_ROOT, Settings
 from tests.runbook.pages import RUNBOOK, quoted, section
 
 ANCHORS = re.findall(r'<a id="([a-z-]+)"></a>\n## \d+\. ', RUNBOOK.read_text())
 
-COMMANDS = "".join(
-    file.read_text() for file in (PROJECT_ROOT / "orchestration" / "cli").glob("*.py")
-)
+QUOTED = [
+    line
+    for path in (
+        *sorted((PROJECT_ROOT / "docs").glob("*.md")),
+        PROJECT_ROOT / "deploy" / "README.md",
+        *sorted((PROJECT_ROOT / "orchestration" / "alerts").glob("*.py")),
+    )
+    for line in re.findall(r"`(?:\./)?volcast ([a-z][^`]*)`", path.read_text())
+]
+"""Commands as docs and alerts give them to people."""
 
 
 def test_there_are_at_least_ten_pages_and_all_are_listed():
@@ -34,5 +44,20 @@ def test_page(anchor):
     for variable in re.findall(r"VOLCAST_[A-Z_]+", page):
         name = variable.removeprefix("VOLCAST_").lower()
         assert name in Settings.model_fields, variable
-    for command in re.findall(r"`volcast ([a-z]+)", page):
-        assert f"def {command}(" in COMMANDS or f'name="{command}"' in COMMANDS, command
+    for sentence in re.findall(r"\*\*Seen in\*\* [^,;]*alert[^,;]*", page):
+        for kind in re.findall(r"`([a-z]+)`", sentence):
+            assert kind in KINDS, kind
+
+
+@pytest.mark.parametrize("line", sorted(set(QUOTED)))
+def test_a_command_that_is_advised_has_these_options(line):
+    command, words = get_command(app), re.sub(r"[\[\]]", " ", line).split()
+    if words[0] == "test":  # the shell script's own
+        return
+    while words and hasattr(command, "commands"):
+        name = words.pop(0)
+        assert name in command.commands, f"volcast {line}: no command {name}"
+        command = command.commands[name]
+    known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+    used = {word.split("=")[0] for word in words if word.startswith("--")}
+    assert used <= known, f"volcast {line}: {sorted(used - known)}"

@@ -59,11 +59,16 @@ def test_units_are_confined(unit: Path) -> None:
     parser.read_string(unit.read_text())
     service = dict(parser["Service"])
     for name, value in {
-        "NoNewPrivileges": "yes", "ProtectSystem": "strict", "PrivateTmp": "yes", "CapabilityBoundingSet": "", "ReadWritePaths": "/var/lib/volcast",
-        "RestrictAddressFamilies": "AF_INET AF_INET6 AF_UNIX", "RestrictSUIDSGID": "yes", "StateDirectoryMode": "0700", "UMask": "0027",
+        "NoNewPrivileges": "yes", "ProtectSystem": "strict", "PrivateTmp": "yes", "CapabilityBoundingSet": "",
+        "RestrictAddressFamilies": "AF_INET AF_INET6 AF_UNIX", "RestrictSUIDSGID": "yes", "StateDirectoryMode": "0711", "UMask": "0027",
     }.items():  # fmt: skip
         assert service.get(name) == value, name
     assert "MemoryMax" in service
+    writes = {name.removeprefix("-") for name in service["ReadWritePaths"].split()}
+    assert writes - {"/var/lib/volcast-metrics"} == {"/var/lib/volcast"}
+    assert writes == {"/var/lib/volcast"} or "daemon" in unit.name
+    for name in ("EnvironmentFile", "Environment"):  # settings, secrets and the home
+        assert name in service
     assert service["User"] == "volcast"
     if "webserver" in unit.name:
         assert "-h 127.0.0.1" in service["ExecStart"]
@@ -75,6 +80,16 @@ def test_units_are_confined(unit: Path) -> None:
             line for line in said.splitlines() if unit.name in line and "not executable" not in line
         ]
         assert wrong == []
+
+
+def test_the_watch_of_the_alerts_is_started_by_a_timer() -> None:
+    timer = (DEPLOY / "systemd" / "volcast-alert.timer").read_text()
+    assert "OnCalendar=*:0/15" in timer
+    service = (DEPLOY / "systemd" / "volcast-alert.service").read_text()
+    assert "ExecStart=/opt/volcast/.venv/bin/volcast alert\n" in service
+    if shutil.which("systemd-analyze"):
+        done = subprocess.run(["systemd-analyze", "calendar", "*:0/15"], capture_output=True, text=True, check=False)  # fmt: skip
+        assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("name", ["Caddyfile", "nginx.conf"])

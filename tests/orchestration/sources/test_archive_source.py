@@ -190,6 +190,28 @@ def test_assets_restrict_coins_but_never_bitcoin_or_stablecoins(
     assert {"USDC", "ALL_STABLES", "BTC"} == set(read(source, "onchain_metrics")["asset"])
 
 
+@pytest.mark.parametrize("form", ["parquet", "csv"])
+@pytest.mark.parametrize("coins", [None, ["XRP"]])
+def test_markets_against_no_dollar_are_left_out_and_counted_and_dollars_of_all_kinds_are_read(
+    tmp_path: Path, frames, write, read, caplog: pytest.LogCaptureFixture, form, coins
+) -> None:
+    bars = frames["ohlcv/1h"]
+    bitcoin = bars[bars["symbol"] == "BTC/USDT"]
+    dollars = ["BTC/USD1", "BTC/USDE", "BTC/RLUSD", "BTC/PAX", "BTC/USDT:USDT"]
+    others = ["BTC/EUR", "BTC/UST", "ETH/BTC", "BTC/USDT:USDT-250328"]
+    odd = ["btc/usdt"]  # the gate refuses it
+    frames["ohlcv/1h"] = pd.concat(
+        [bars, *(bitcoin.assign(symbol=name) for name in [*dollars, *others, *odd])]
+    )
+    source = ArchiveSource(write(tmp_path, frames, form), coins)
+    assert source.assets == (("BTC", "XRP") if coins is None else ("XRP",))
+    with caplog.at_level(logging.WARNING):
+        found = set(read(source, "ohlcv")["symbol"])
+    assert found == {"BTC/USDT", "XRP/USDT", *dollars, *([] if coins else odd)}
+    assert caplog.text.count("rows left out: of no coin against the dollar") == 1
+    assert f"1h.{form}: {4 * len(bitcoin)} rows left out" in caplog.text
+
+
 def test_a_coin_without_prices_is_refused(tmp_path: Path, frames, write) -> None:
     folder = write(tmp_path, frames, "parquet")
     with pytest.raises(SourceError, match=r"'DOGE': no prices in archive .*, which has BTC, XRP"):
