@@ -214,3 +214,52 @@ def test_dbt_is_given_no_secret(
     assert given["PATH"] == os.environ["PATH"]
     assert not any(secret in value for secret in PLANTED for value in given.values())
     assert "VOLCAST_SECRETS_FILE" not in given
+
+
+BROKEN = """
+import os, sys, threading, warnings
+from orchestration.cli import app, main
+from orchestration.cli.app import guard, read_settings
+
+@app.command("break")
+def broken():
+    read_settings()
+    key = os.environ["VOLCAST_COINMETRICS_API_KEY"]
+    warnings.warn("warned of " + key)
+    thread = threading.Thread(target=lambda: {}["thread with " + key])
+    thread.start()
+    thread.join()
+
+    def fail():
+        try:
+            raise OSError("first " + key)
+        except OSError as error:
+            raise (TypeError if "unexpected" in sys.argv else ValueError)("then " + key) from error
+
+    guard(fail)
+
+sys.argv[0] = "volcast"
+main()
+"""
+
+
+@pytest.mark.parametrize("how", ["unexpected", "debug"])
+def test_errors_that_nobody_expected_are_printed_and_noted_without_secrets(
+    tmp_path: Path, how: str
+) -> None:
+    home = Home(
+        tmp_path / "home", {"VOLCAST_COINMETRICS_API_KEY": BY_ENVIRONMENT, "VOLCAST_DEBUG": "1"}
+    )
+    if how == "unexpected":
+        del home.variables["VOLCAST_DEBUG"]
+    program = BROKEN.replace('"unexpected" in sys.argv', str(how == "unexpected"))
+    done = subprocess.run(
+        [sys.executable, "-c", program, "break"],
+        env=home.variables, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    for said in ("warned of ***", "thread with ***", "first ***", "then ***", "Traceback"):
+        assert said in done.stderr
+    logged = (home.path / "logs" / "volcast.jsonl").read_text()
+    assert '"event": "command_failed"' in logged
+    assert leaks(home.path, done.stdout, done.stderr) == []
