@@ -113,7 +113,9 @@ def test_steps_that_fail_with_a_secret_leave_none_in_dagster(
 
     @dg.op
     def dies(context: dg.OpExecutionContext) -> None:
-        _, crash = run_module(context, "tests.security.dying_worker", {}, spec, "fit", stall_minutes=5)  # type: ignore[arg-type]
+        _, crash = run_module(
+            context, "tests.security.dying_worker", {}, spec, "fit", stall_minutes=5
+        )  # type: ignore[arg-type]
         raise dg.Failure(f"worker: {crash}")
 
     @dg.job
