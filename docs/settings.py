@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from orchestration.settings import PREFIX, PROJECT_ROOT, Settings
 
-
 HEAD = """# Settings
 
 Every setting is an environment variable; an empty value means the default. This file is the output of `python docs/settings.py`.

@@ -7,14 +7,17 @@ What Dagster stores goes through ``dagster_storage``. Never: a record lost, a le
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 import traceback
 import warnings
+from pathlib import Path
 from typing import Any
 
 from orchestration.secrets import mask
 
+_INSTANCE = Path(__file__).resolve().parent.parent / "dagster.yaml"
 _FORMATTER = logging.Formatter()
 
 
@@ -47,6 +50,20 @@ class _MaskedRecords:
         if record.stack_info:
             record.stack_info = mask(record.stack_info)
         return record
+
+
+def check_storage() -> None:
+    """Say so where what Dagster stores is not masked: DAGSTER_HOME has no ``dagster.yaml``, or another than the project's."""
+    home = os.environ.get("DAGSTER_HOME", "")
+    if not home:
+        return
+    held = Path(home) / "dagster.yaml"
+    if not held.is_file() or held.read_bytes() != _INSTANCE.read_bytes():
+        logging.getLogger(__name__).warning(
+            "%s is not the project's dagster.yaml: secrets in events and errors are stored as they come, and logs and limits may be missing; "
+            "run `volcast prepare` and start this process again",
+            held,
+        )
 
 
 def mask_tracebacks() -> None:

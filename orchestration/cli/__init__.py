@@ -10,7 +10,7 @@ import os
 import sys
 
 from orchestration.cli import running  # isort: skip  # the order of --help
-from orchestration.cli import risk, querying, reading, operating, keeping, monitoring  # isort: skip
+from orchestration.cli import risk, querying, reading, operating, keeping, monitoring, preparing  # isort: skip
 from orchestration.cli.app import app
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "main",
     "monitoring",
     "operating",
+    "preparing",
     "querying",
     "reading",
     "risk",
