@@ -17,7 +17,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from urllib.parse import unquote
@@ -206,37 +206,38 @@ def _names_a_secret(variable: str) -> bool:
 
 
 def _known_values() -> frozenset[str]:
-    held = _from_file_or_nothing()
-    values = set(_secret_parts(held.values(), whole=True))
+    values: set[str] = set()
+    for value in _from_file_or_nothing().values():
+        values |= _secret_parts(value, whole=True)
     for name, value in os.environ.items():
-        if len(value) >= SHORTEST:
-            whole = _names_a_secret(name)
-            if whole or "://" in value or "=" in value:
-                parts = _secret_parts((value,), whole=whole)
-                if name.startswith("VOLCAST_"):
-                    values.update(parts)
-                else:  # not ours: another program's password "forecasts" must not eat our text
-                    values.update(part for part in parts if not _ORDINARY.fullmatch(part))
+        if len(value) < SHORTEST:
+            continue
+        parts = _secret_parts(value, whole=_names_a_secret(name))
+        if name.startswith("VOLCAST_"):
+            values |= parts
+        else:  # not ours: another program's password "forecasts" must not eat our text
+            values.update(part for part in parts if not _ORDINARY.fullmatch(part))
     return frozenset(values)
 
 
-def _secret_parts(values: Iterable[str], *, whole: bool) -> Iterator[str]:
-    """What of each value is secret: what an address carries, and where ``whole`` the value itself, and each of its lines."""
-    for value in values:
-        text = value.strip()
-        if "://" in text:
-            for found in _USERINFO.finditer(text):
-                word = found[1].partition(":")[2]
-                yield from filter(_long, (word, unquote(word), found[1]))
-            for found in _QUERY.finditer(text):
-                yield from filter(_long, (found[2], unquote(found[2])))
-        for found in _ASSIGNED.finditer(text):
-            yield from filter(_long, (found[2].strip("\\'"),))
-        if whole and _long(text) and not _is_plain_setting(text):
-            yield text
-            lines = [line.strip() for line in text.splitlines()]
-            if len(lines) > 1:
-                yield from (line for line in lines if len(line) >= 16 and line[:5] != "-----")
+@lru_cache(maxsize=1024)
+def _secret_parts(value: str, *, whole: bool) -> frozenset[str]:
+    """What of a value is secret: what an address carries, and where ``whole`` the value itself, and each of its lines."""
+    text = value.strip()
+    found = []
+    if "://" in text:
+        for address in _USERINFO.finditer(text):
+            word = address[1].partition(":")[2]
+            found += [word, unquote(word), address[1]]
+        for parameter in _QUERY.finditer(text):
+            found += [parameter[2], unquote(parameter[2])]
+    found += [assigned[2].strip("\\'") for assigned in _ASSIGNED.finditer(text)]
+    if whole and not _is_plain_setting(text):
+        found.append(text)
+        lines = [line.strip() for line in text.splitlines()]
+        if len(lines) > 1:
+            found += [line for line in lines if len(line) >= 16 and not line.startswith("-----")]
+    return frozenset(filter(_long, found))
 
 
 def _long(text: str) -> bool:
