@@ -320,7 +320,7 @@ def test_children_keep_what_they_need_whatever_the_secrets_are(
 def test_long_runs_of_backslashes_cost_little(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
     monkeypatch.setenv(NAME, key)
     started = time.perf_counter()
-    mask("\\" * 50_000)
+    mask("\\" * 200_000)
     mask("password" * 5_000 + " " * 50_000)
     assert time.perf_counter() - started < 2
 
