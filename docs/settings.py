@@ -1,8 +1,14 @@
-"""Prints the table of settings of the README: `python docs/settings.py`."""
+"""Prints docs/settings.md: `python docs/settings.py > docs/settings.md`."""
 
 from __future__ import annotations
 
 from orchestration.settings import PREFIX, PROJECT_ROOT, Settings
+
+HEAD = """# Settings
+
+Every setting is an environment variable; an empty value means the default. This file is the output of `python docs/settings.py`.
+Secrets are no settings: [security](../SECURITY.md).
+"""
 
 
 def table() -> str:
@@ -19,4 +25,5 @@ def table() -> str:
 
 
 if __name__ == "__main__":
+    print(HEAD)
     print(table())

@@ -1,7 +1,8 @@
 """Dagster's own SQLite storage with secrets masked before anything is stored.
 
-In: events of runs and ticks of sensors and schedules, from whichever process makes them. Out: the same without secrets, in the files where
-Dagster would put them. ``dagster.yaml`` names both classes, so the daemon, the webserver and every run use them, and mask their logs too.
+In: events of runs, ticks of sensors and schedules, heartbeats of the daemon and backfills, from whichever process makes them. Out: the same without
+secrets, in the files where Dagster would put them. ``dagster.yaml`` names the classes, so the daemon, the webserver and every run use them, and mask
+their logs too. Never: a key, name or id changed by which Dagster finds what it stored.
 """
 
 from __future__ import annotations
@@ -12,16 +13,33 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from dagster._core.events.log import EventLogEntry
+from dagster._core.execution.backfill import PartitionBackfill
 from dagster._core.scheduler.instigation import InstigatorTick, TickData
 from dagster._core.storage.event_log import SqliteEventLogStorage
+from dagster._core.storage.runs import SqliteRunStorage
 from dagster._core.storage.schedules import SqliteScheduleStorage
+from dagster._daemon.types import DaemonHeartbeat
 from dagster._serdes import ConfigurableClassData
 from dagster_shared.serdes import deserialize_value, serialize_value
 
-from orchestration.masking import mask_logs
+from orchestration.masking import mask_logs, mask_tracebacks
 from orchestration.secrets import mask
 
 mask_logs()
+mask_tracebacks()
+_KEYS = frozenset(
+    {"AssetKey", "AssetCheckKey", "StepHandle", "NodeHandle", "UnresolvedStepHandle", "ResolvedFromDynamicStepHandle", "StepOutputHandle",
+     "JobPythonOrigin", "RemoteJobOrigin", "RemoteRepositoryOrigin", "RemoteInstigatorOrigin", "RemotePartitionSetOrigin", "PartitionKeyRange"}
+)  # fmt: skip
+"""Dagster's classes that are a name of something and nothing else."""
+_NAMES = frozenset(
+    {"__class__", "__enum__", "run_id", "parent_run_id", "root_run_id", "job_name", "pipeline_name", "step_key", "step_kind_value", "event_type_value",
+     "op_name", "node_name", "check_name", "asset_check_name", "input_name", "output_name", "mapping_key", "partition", "partition_key",
+     "partition_names", "partition_set_name", "resource_name", "resource_fn_name", "instigator_origin_id", "instigator_name", "selector_id",
+     "origin_run_ids", "run_ids", "run_keys", "reserved_run_ids", "cursor", "daemon_type", "daemon_id", "backfill_id", "asset_selection",
+     "serialized_asset_backfill_data", "tick_id", "status"}
+)  # fmt: skip
+"""Fields by which Dagster finds things again; its cursors are JSON of it."""
 V = TypeVar("V")
 
 
@@ -40,6 +58,29 @@ class MaskedEventLogStorage(SqliteEventLogStorage):
 
     def store_event(self, event: EventLogEntry) -> None:
         super().store_event(masked(event, EventLogEntry))
+
+
+class MaskedRunStorage(SqliteRunStorage):
+    """Runs, and what the daemon says of itself: its heartbeat carries the errors of its loops."""
+
+    @classmethod
+    def config_type(cls) -> Any:
+        return {}
+
+    @classmethod
+    def from_config_value(
+        cls, inst_data: ConfigurableClassData | None, config_value: Any
+    ) -> MaskedRunStorage:
+        return cls.from_local(str(_dagster_home() / "history"), inst_data)
+
+    def add_daemon_heartbeat(self, daemon_heartbeat: DaemonHeartbeat) -> None:
+        super().add_daemon_heartbeat(masked(daemon_heartbeat, DaemonHeartbeat))
+
+    def add_backfill(self, partition_backfill: PartitionBackfill) -> None:
+        super().add_backfill(masked(partition_backfill, PartitionBackfill))
+
+    def update_backfill(self, partition_backfill: PartitionBackfill) -> None:
+        super().update_backfill(masked(partition_backfill, PartitionBackfill))
 
 
 class MaskedScheduleStorage(SqliteScheduleStorage):
@@ -65,7 +106,7 @@ class MaskedScheduleStorage(SqliteScheduleStorage):
 
 
 def masked(value: V, kind: type[V]) -> V:
-    """``value``, one of Dagster's serialisable objects, with every text in it masked."""
+    """``value``, one of Dagster's serialisable objects, with every text in it masked, but for names and keys."""
     text = serialize_value(value)  # type: ignore[arg-type]
     if mask(text) == text:
         return value
@@ -78,7 +119,12 @@ def _masked_texts(part: Any) -> Any:
     if isinstance(part, list):
         return [_masked_texts(item) for item in part]
     if isinstance(part, dict):
-        return {name: _masked_texts(item) for name, item in part.items()}
+        if part.get("__class__") in _KEYS:
+            return part
+        return {
+            name: item if name in _NAMES or name.startswith("dagster/") else _masked_texts(item)
+            for name, item in part.items()
+        }
     return part
 
 

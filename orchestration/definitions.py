@@ -1,6 +1,6 @@
 """The one merge point: every asset, gate, job, schedule and sensor, and the resource that they share.
 
-In: the environment. Out: ``defs``, which `dagster dev -w workspace.yaml` and `volcast` load.
+In: the environment. Out: ``defs``, which `dagster dev -w workspace.yaml` and `volcast` load; from then on this process masks what it logs.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from orchestration.assets.study import studies
 from orchestration.assets.training import registry
 from orchestration.checks import GATES
 from orchestration.cleaning import running
+from orchestration.masking import check_storage, mask_logs, mask_tracebacks
 from orchestration.platform import Platform
 from orchestration.schedules import CAPTURE_JOB, DAILY_JOB, RETRAIN_JOB, SCHEDULES, STUDY_JOB
 from orchestration.sensors import SENSORS
@@ -48,6 +49,9 @@ ASSETS = [
     model_cards,
 ]
 
+mask_logs()
+mask_tracebacks()
+check_storage()
 PLATFORM = Platform(Settings.from_env())
 
 

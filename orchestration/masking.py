@@ -1,19 +1,23 @@
 """Keeps secrets out of every log line and traceback of this process.
 
-In: nothing. Out: a log-record factory and an exception hook that mask before any handler, formatter or terminal sees the text. What Dagster
-stores goes through ``dagster_storage``. Never: a record lost, or a level changed.
+In: nothing. Out: a log-record factory, and hooks for exceptions and warnings, that mask before any handler, formatter or terminal sees the text.
+What Dagster stores goes through ``dagster_storage``. Never: a record lost, a level changed, or somebody else's hook taken away.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import sys
+import threading
 import traceback
-from types import TracebackType
+import warnings
+from pathlib import Path
 from typing import Any
 
 from orchestration.secrets import mask
 
+_INSTANCE = Path(__file__).resolve().parent.parent / "dagster.yaml"
 _FORMATTER = logging.Formatter()
 
 
@@ -48,12 +52,50 @@ class _MaskedRecords:
         return record
 
 
+def check_storage() -> None:
+    """Say so where what Dagster stores is not masked: DAGSTER_HOME has no ``dagster.yaml``, or another than the project's."""
+    home = os.environ.get("DAGSTER_HOME", "")
+    if not home:
+        return
+    held = Path(home) / "dagster.yaml"
+    if not held.is_file() or held.read_bytes() != _INSTANCE.read_bytes():
+        logging.getLogger(__name__).warning(
+            "%s is not the project's dagster.yaml: secrets in events and errors are stored as they come, and logs and limits may be missing; "
+            "run `volcast prepare` and start this process again",
+            held,
+        )
+
+
 def mask_tracebacks() -> None:
-    """Mask what Python prints about an exception that nobody caught."""
-    sys.excepthook = _print_masked
+    """Mask what Python prints about warnings, and about exceptions that nobody caught: in this thread, in others, and in finalisers."""
+    if sys.excepthook is sys.__excepthook__:
+        sys.excepthook = lambda kind, error, trace: print_masked(error)
+    if threading.excepthook is threading.__excepthook__:
+        threading.excepthook = _of_a_thread
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = _of_a_finaliser
+    if warnings.formatwarning is not _masked_warning:
+        warnings.formatwarning = _masked_warning
 
 
-def _print_masked(
-    kind: type[BaseException], error: BaseException, trace: TracebackType | None
-) -> None:
-    sys.stderr.write(mask("".join(traceback.format_exception(kind, error, trace))))
+def print_masked(error: BaseException) -> None:
+    """The traceback of ``error`` on standard error, without secrets."""
+    if sys.stderr is not None:
+        sys.stderr.write(mask("".join(traceback.format_exception(error))))
+
+
+def _of_a_thread(caught: threading.ExceptHookArgs) -> None:
+    if caught.exc_value is not None and caught.exc_type is not SystemExit:
+        print_masked(caught.exc_value)
+
+
+def _of_a_finaliser(caught: sys.UnraisableHookArgs) -> None:
+    if caught.exc_value is not None:
+        print_masked(caught.exc_value)
+
+
+_format_warning = warnings.formatwarning
+
+
+def _masked_warning(*arguments: Any, **named: Any) -> str:
+    return mask(_format_warning(*arguments, **named))

@@ -5,43 +5,52 @@ needs it, text with every secret replaced by ``***``, and an environment without
 file that others may read, or one inside the repository or the home, which backups copy.
 
 Which variables are secret: every one of the file, and those of the environment whose names say so (``..._API_KEY``, ``..._PASSWORD``,
-``..._TOKEN``, ``..._SECRET``, ``VOLCAST_ALERT_..._URL``). A password or token inside the URL of another variable is one too.
+``..._TOKEN``, ``..._SECRET``, ``VOLCAST_ALERT_..._URL``). A password or token inside the address of another variable is one too. What is
+not ours (no ``VOLCAST_``) and an ordinary short word or number, such as a database's password "volcast", is not: it would take our own text with it.
 """
 
 from __future__ import annotations
 
-import base64
-import html
-import json
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from urllib.parse import unquote
 
+from orchestration.secret_forms import SHORTEST, pattern_of
+
 SECRETS_FILE = "VOLCAST_SECRETS_FILE"
 MASK = "***"
-SHORTEST = 6
-"""Characters: a shorter value would take innocent text with it wherever it is masked."""
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
 _SECRET_NAME = re.compile(
-    r"(?:^|_)(?:API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|DSN)$"
-    r"|^VOLCAST_ALERT_.*_URL$"
+    r"(?:^|_)(?:API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|KEY|TOKEN|SECRET|PASSPHRASE|CREDENTIALS?|DSN)$"
+    r"|(?:PASSWORD|PASSWD|_PWD)$|^VOLCAST_ALERT_.*_URL$"  # PGPASSWORD and MYSQL_PWD, and not PWD
 )
+_ALWAYS_KEPT = frozenset({"PATH", "HOME", "VOLCAST_HOME", "DAGSTER_HOME"})
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_PARAMETER = (
-    r"(?:[\w.-]*(?:api[_-]?key|access[_-]?key|token|secret|password|passwd|signature)|key|sig|auth)"
-)
+_ORDINARY = re.compile(r"[A-Za-z]?[a-z]{1,14}|[A-Z]{1,15}|[0-9]{1,8}")
+_PARAMETER = r"[\w.-]*(?:api[_-]?key|access[_-]?key|token|secret|password|passwd|signature)"
 _USERINFO = re.compile(r"(?<=://)([^\s/?#\"'\\<>]*)@(?=[^\s/?#@])")
-_QUERY = re.compile(rf"([?&;]{_PARAMETER}=)([^&;,\s\"'\\<>]+)", re.IGNORECASE)
-_HEADER = re.compile(
-    r"((?:authorization|x-api-key|api-key|cookie)[\"']?\s*[:=]\s*[\"']?(?:(?:basic|bearer|token|digest)\s+)?)([^\s\"'\\,;}]+)",
+_QUERY = re.compile(
+    rf"([?&;](?:{_PARAMETER}=|(?:key|sig|auth)=(?=[^&;,\s\"'\\<>]{{8}})))([^&;,\s\"'\\<>]+)",
     re.IGNORECASE,
 )
-_BEARER = re.compile(r"(\bbearer\s+)([A-Za-z0-9._~+/-]{12,}=*)", re.IGNORECASE)
+_ASSIGNED = re.compile(  # as in libpq's "host=db password=word", where a value may be quoted
+    r"((?<![\w-])(?:\w{0,40}(?:password|passwd)|(?:\w{1,40}_)?pwd(?=\s{0,3}=\s{0,3}[^\s/])"
+    r"|(?:token|secret)(?=\s{0,3}=\s{0,3}[^\s/]{8}))\s{0,3}=\s{0,3})"
+    r"(\\{0,8}'(?:[^'\\]|\\[^'])+(?:\\{0,8}')?|[^\s\"'\\<>&;,)\]}]+)",
+    re.IGNORECASE,
+)
+_HEADERS = r"((?i:authorization|x-api-key|api-key|cookie)[\"']?\s{0,3}[:=]\s{0,3}[\"']?"
+_ANY_DIGIT = r"(?=[^\s\"'\\,;}]*[0-9])[^\s\"'\\,;}]{16,}"
+_HEADER = re.compile(
+    rf"{_HEADERS}(?i:basic|bearer|token|digest)\s{{1,3}})((?=[^\s\"'\\,;}}]*(?:[A-Z0-9+/=_~-]|\.\w))[^\s\"'\\,;}}]{{6,}})"
+)
+_BARE_HEADER = re.compile(rf"{_HEADERS})({_ANY_DIGIT})")
+_BEARER = re.compile(rf"(\b(?i:bearer)\s{{1,3}})({_ANY_DIGIT})")
 _HOOK = re.compile(r"(hooks\.slack(?:-gov)?\.com/)([^\s\"'\\<>]+)", re.IGNORECASE)
 
 
@@ -110,6 +119,19 @@ def _parsed(
     return values
 
 
+def is_private(mode: int, owner: int, *, read_only: bool) -> bool:
+    """Whether a secrets file is for its owner alone, or as private as who hands it to a container can make it.
+
+    Kubernetes and systemd give files of root that the service's group reads, Docker gives files that all in the container read; both mount them read-only.
+    """
+    tolerated = 0
+    if owner == 0 or read_only:
+        tolerated |= stat.S_IRGRP
+    if read_only:
+        tolerated |= stat.S_IROTH
+    return not mode & (stat.S_IRWXG | stat.S_IRWXO) & ~tolerated
+
+
 def _content(named: str, path: Path) -> bytes:
     """What the file holds. The file that is looked at is the file that is read; there is no waiting for a named pipe."""
     try:
@@ -120,7 +142,8 @@ def _content(named: str, path: Path) -> bytes:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise SecretsError(f"{SECRETS_FILE}={named}: expected a plain file")
-        if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        read_only = bool(os.fstatvfs(descriptor).f_flag & os.ST_RDONLY)
+        if not is_private(found.st_mode, found.st_uid, read_only=read_only):
             raise SecretsError(
                 f"{SECRETS_FILE}={named}: group or others may use it (mode {stat.S_IMODE(found.st_mode):04o}): run `chmod 600 {named}`"
             )
@@ -138,28 +161,31 @@ def mask(text: str) -> str:
     text = mask_known(text)
     if "://" in text:
         text = _USERINFO.sub(MASK + "@", text)
-    for pattern in (_QUERY, _HEADER, _BEARER, _HOOK):
+    for pattern in (_QUERY, _ASSIGNED, _HEADER, _BARE_HEADER, _BEARER, _HOOK):
         text = pattern.sub(rf"\g<1>{MASK}", text)
     return text
 
 
 def mask_known(text: str) -> str:
     """``text`` with every known secret, in whatever form, replaced by ``***``: for data, of which nothing else may be changed."""
-    known = _pattern(_known_values())
+    known = pattern_of(_known_values())
     return text if known is None else known.sub(MASK, text)
 
 
 def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
-    """What of ``environment`` a child process that needs no secret is given."""
-    known = _pattern(_known_values())
-    withheld = {SECRETS_FILE, *_from_file_or_nothing()}
+    """What of ``environment`` a child process that needs no secret is given: no variable that is one, or has one in an address."""
+    values = _known_values()
+    withheld = {SECRETS_FILE, *_from_file_or_nothing()} - _ALWAYS_KEPT
     return {
         name: value
         for name, value in environment.items()
-        if name not in withheld
-        and not _names_a_secret(name)
-        and not (known is not None and known.search(value))
-        and not _USERINFO.search(value)
+        if name in _ALWAYS_KEPT
+        or not (
+            name in withheld
+            or _names_a_secret(name)
+            or any(pattern.search(value) for pattern in (_USERINFO, _QUERY, _ASSIGNED))
+            or (value.strip() in values and not name.startswith("VOLCAST_"))
+        )
     }
 
 
@@ -177,27 +203,38 @@ def _names_a_secret(variable: str) -> bool:
 
 
 def _known_values() -> frozenset[str]:
-    held = _from_file_or_nothing()
-    values = set(_whole_or_in_url(held.values(), whole=True))
+    values: set[str] = set()
+    for value in _from_file_or_nothing().values():
+        values |= _secret_parts(value, whole=True)
     for name, value in os.environ.items():
-        if len(value) >= SHORTEST:
-            whole = _names_a_secret(name)
-            if whole or "://" in value:
-                values.update(_whole_or_in_url((value,), whole=whole))
+        if len(value) < SHORTEST:
+            continue
+        parts = _secret_parts(value, whole=_names_a_secret(name))
+        if name.startswith("VOLCAST_"):
+            values |= parts
+        else:  # not ours: another program's password "forecasts" must not eat our text
+            values.update(part for part in parts if not _ORDINARY.fullmatch(part))
     return frozenset(values)
 
 
-def _whole_or_in_url(values: object, *, whole: bool) -> Iterator[str]:
-    for value in values:  # type: ignore[attr-defined]
-        text = value.strip()
-        if "://" in text:
-            for found in _USERINFO.finditer(text):
-                word = found[1].partition(":")[2]
-                yield from filter(_long, (word, unquote(word), found[1]))
-            for found in _QUERY.finditer(text):
-                yield from filter(_long, (found[2], unquote(found[2])))
-        if whole and _long(text) and not _is_plain_setting(text):
-            yield text
+@lru_cache(maxsize=1024)
+def _secret_parts(value: str, *, whole: bool) -> frozenset[str]:
+    """What of a value is secret: what an address carries, and where ``whole`` the value itself, and each of its lines."""
+    text = value.strip()
+    found = []
+    if "://" in text:
+        for address in _USERINFO.finditer(text):
+            word = address[1].partition(":")[2]
+            found += [word, unquote(word), address[1]]
+        for parameter in _QUERY.finditer(text):
+            found += [parameter[2], unquote(parameter[2])]
+    found += [assigned[2].strip("\\'") for assigned in _ASSIGNED.finditer(text)]
+    if whole and not _is_plain_setting(text):
+        found.append(text)
+        lines = [line.strip() for line in text.splitlines()]
+        if len(lines) > 1:
+            found += [line for line in lines if len(line) >= 16 and not line.startswith("-----")]
+    return frozenset(filter(_long, found))
 
 
 def _long(text: str) -> bool:
@@ -207,46 +244,3 @@ def _long(text: str) -> bool:
 def _is_plain_setting(text: str) -> bool:
     """A list of mirrors in the secrets file is secret for its passwords only, which are known by themselves."""
     return "=http" in text and "://" in text
-
-
-@lru_cache(maxsize=8)
-def _pattern(values: frozenset[str]) -> re.Pattern[str] | None:
-    """Any of ``values`` in any of its forms."""
-    if not values:
-        return None
-    longest_first = sorted(values, key=lambda value: (-len(value), value))
-    written = ["".join(map(_character, value)) for value in longest_first]
-    encoded = {re.escape(form) for value in values for form in _encodings(value) if _long(form)}
-    return re.compile("|".join([*written, *sorted(encoded, key=lambda form: (-len(form), form))]))
-
-
-def _character(character: str) -> str:
-    """A character as it is, percent-encoded, and as an escape of JSON, Python or HTML."""
-    if character.isascii() and character.isalnum():
-        return character
-    code = ord(character)
-    percent = "".join(f"%{byte:02X}" for byte in character.encode())
-    surrogates = json.dumps(character)[1:-1]
-    entities = {html.escape(character).lstrip("&"), f"#{code};", f"#x{code:x};", "apos;"}
-    forms = [rf"\\*{re.escape(character)}", f"(?i:{percent})", rf"\\+(?i:x{code:02x})"]
-    if not character.isascii():
-        forms.append(r"\\+(?i:" + re.escape(surrogates.lstrip("\\")).replace("\\\\", r"\\+") + ")")
-    if character in "\"'&<>":
-        forms.append("&(?i:" + "|".join(sorted(map(re.escape, entities))) + ")")
-        forms.append(rf"\\+u(?i:{code:04x})")
-    if character in "+ ":  # each is the other, where a form is decoded that was not encoded
-        forms += [r"\+", " "]
-    return f"(?:{'|'.join(forms)})"
-
-
-def _encodings(value: str) -> Iterator[str]:
-    """``value`` in hex, and in base64 by itself or within a longer text, as in "user:password": there it begins at one of three bits."""
-    content = value.encode()
-    yield from (content.hex(), content.hex().upper())
-    for offset in range(3):
-        encoded = base64.b64encode(b"\0" * offset + content).decode().rstrip("=")
-        inner = encoded[(0, 2, 3)[offset] :]
-        if (len(content) + offset) % 3:
-            inner = inner[:-1]  # its last character shares bits with what follows
-        yield inner
-        yield inner.translate(str.maketrans("+/", "-_"))

@@ -7,9 +7,10 @@ the commands, so that ``--help`` is quick.
 from __future__ import annotations
 
 import os
+import sys
 
 from orchestration.cli import running  # isort: skip  # the order of --help
-from orchestration.cli import risk, querying, reading, operating, keeping, monitoring  # isort: skip
+from orchestration.cli import risk, querying, reading, operating, keeping, monitoring, preparing  # isort: skip
 from orchestration.cli.app import app
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "main",
     "monitoring",
     "operating",
+    "preparing",
     "querying",
     "reading",
     "risk",
@@ -27,9 +29,16 @@ __all__ = [
 
 def main() -> None:
     """Entry point of the ``volcast`` program."""
-    from orchestration.masking import mask_logs, mask_tracebacks
+    from orchestration.masking import mask_logs, mask_tracebacks, print_masked
 
     os.umask(os.umask(0o077) | 0o027)  # what is written is nobody else's to change, or to read
     mask_logs()
     mask_tracebacks()
-    app()
+    try:
+        app()
+    except Exception as error:  # ``guard`` did not expect it; Typer would print it as it is
+        from orchestration.logs import note_command_failure
+
+        note_command_failure(error)
+        print_masked(error)
+        sys.exit(1)

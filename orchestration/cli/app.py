@@ -98,7 +98,7 @@ def query_table(settings: Any, query: str, *, as_csv: bool = False, live: bool =
 def print_table(names: Sequence[str], rows: Sequence[Sequence[Any]], *, as_csv: bool) -> None:
     if as_csv:
         for row in (names, *rows):
-            sys.stdout.write(_csv_line(row))
+            sys.stdout.write(csv_line(row))
         return
     table = Table(header_style="bold")
     for name in names:
@@ -108,7 +108,7 @@ def print_table(names: Sequence[str], rows: Sequence[Sequence[Any]], *, as_csv: 
     console.print(table)
 
 
-def _csv_line(row: Sequence[Any]) -> str:
+def csv_line(row: Sequence[Any]) -> str:
     """A record that ends in a line feed; a text with either line end within is quoted, or the rest of it would be a record of its own."""
     import csv
     import io

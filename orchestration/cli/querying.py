@@ -6,16 +6,20 @@ rows on a terminal than a person reads.
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Annotated, Any
 
 import typer
 
-from orchestration.cli.app import app, errors, guard, print_table, read_settings
+from orchestration.cli.app import app, csv_line, errors, guard, print_table, read_settings
 
 TERMINAL_ROWS = 10_000
+GRACE_SECONDS = 20.0
+"""How long a query that was told to stop may take to do so."""
 _PAGE_ROWS = 10_000
 
 
@@ -63,8 +67,12 @@ def _within(seconds: float, connection: Any, ask: Callable[[Any], None]) -> None
         try:
             asked.result(timeout=seconds)
         except (KeyboardInterrupt, TimeoutError):
+            since = time.monotonic()
             while not wait([asked], timeout=0.2).done:
                 connection.interrupt()  # again: the query may not have begun yet
+                if time.monotonic() - since > GRACE_SECONDS:  # it only reads: nothing is lost
+                    errors.print("stopped; the query did not hear it, so this process ends at once")
+                    os._exit(1)
             raise
 
 
@@ -76,9 +84,6 @@ def _show(found: Any, *, as_csv: bool) -> None:
         if len(rows) > TERMINAL_ROWS:
             errors.print(f"the first {TERMINAL_ROWS:,} rows; --csv prints all")
         return
-    import csv
-
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(names)
+    sys.stdout.write(csv_line(names))
     while page := found.fetchmany(_PAGE_ROWS):
-        writer.writerows(page)
+        sys.stdout.writelines(map(csv_line, page))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestration.masking import check_storage
 from orchestration.settings import PROJECT_ROOT
 from tests.end_to_end.homes import Home
 
@@ -70,6 +71,7 @@ def test_units_are_confined(unit: Path) -> None:
     for name in ("EnvironmentFile", "Environment"):  # settings, secrets and the home
         assert name in service
     assert service["User"] == "volcast"
+    assert service["ExecStartPre"] == "/opt/volcast/.venv/bin/volcast prepare"
     if "webserver" in unit.name:
         assert "-h 127.0.0.1" in service["ExecStart"]
         assert "--read-only" in service["ExecStart"]
@@ -125,3 +127,21 @@ def test_a_new_home_is_its_owners_alone_and_files_are_nobody_elses_to_write(tmp_
     done = subprocess.run([sys.executable, "-c", program, "status"], env=home.variables, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)  # fmt: skip
     assert stat.S_IMODE(home.path.stat().st_mode) == 0o711
     assert os.access(home.path, os.R_OK)
+
+
+def test_dagsters_programs_are_told_when_their_storage_is_not_masked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A unit starts them without ``volcast``: `volcast prepare` goes first, and whoever leaves it out is told."""
+    home = Home(tmp_path / "home", {})
+    monkeypatch.setenv("DAGSTER_HOME", str(home.path / "dagster"))
+    check_storage()
+    assert "run `volcast prepare`" in caplog.text
+    caplog.clear()
+    assert "is ready" in home.run("prepare")
+    check_storage()
+    assert caplog.text == ""
+    (home.path / "dagster" / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+    check_storage()
+    assert "secrets in events and errors are stored as they come" in caplog.text
+    assert "check_storage()\n" in (PROJECT_ROOT / "orchestration" / "definitions.py").read_text()

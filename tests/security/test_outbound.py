@@ -47,6 +47,7 @@ def test_an_attempt_would_be_seen(tmp_path: Path) -> None:
     assert len(watched) == 1
 
 
+@pytest.mark.slow
 def test_importing_everything_and_parsing_dbt_calls_nobody(tmp_path: Path) -> None:
     home = Home(tmp_path / "home", dict(MARKET))
     done, attempts, watched = run_watched(

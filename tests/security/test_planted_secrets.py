@@ -113,7 +113,9 @@ def test_steps_that_fail_with_a_secret_leave_none_in_dagster(
 
     @dg.op
     def dies(context: dg.OpExecutionContext) -> None:
-        _, crash = run_module(context, "tests.security.dying_worker", {}, spec, "fit")  # type: ignore[arg-type]
+        _, crash = run_module(
+            context, "tests.security.dying_worker", {}, spec, "fit", stall_minutes=5
+        )  # type: ignore[arg-type]
         raise dg.Failure(f"worker: {crash}")
 
     @dg.job
@@ -202,14 +204,64 @@ def test_dbt_is_given_no_secret(
     monkeypatch.setenv("VOLCAST_COINMETRICS_API_KEY", BY_ENVIRONMENT)
     monkeypatch.setenv("VOLCAST_SECRETS_FILE", str(secrets_file))
     monkeypatch.setenv("HTTPS_PROXY", f"http://desk:{IN_URL}@proxy.example:3128")
-    given: dict[str, str] = {}
-
-    def note(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
-        given.update(options["env"])  # type: ignore[call-overload]
-        return subprocess.CompletedProcess(command, 0, "", "")
-
-    monkeypatch.setattr(subprocess, "run", note)
-    dbt._run(Settings.from_env({"VOLCAST_HOME": str(tmp_path)}), ["parse"], 0)
+    written = tmp_path / "given.json"
+    program = f"import json, os; json.dump(dict(os.environ), open({str(written)!r}, 'w'))"
+    popen = subprocess.Popen
+    monkeypatch.setattr(
+        subprocess, "Popen", lambda _, **options: popen([sys.executable, "-c", program], **options)
+    )
+    with (tmp_path / "lock").open("w") as lock:
+        dbt._run(Settings.from_env({"VOLCAST_HOME": str(tmp_path)}), ["parse"], lock.fileno())
+    given = json.loads(written.read_text())
     assert given["PATH"] == os.environ["PATH"]
     assert not any(secret in value for secret in PLANTED for value in given.values())
     assert "VOLCAST_SECRETS_FILE" not in given
+
+
+BROKEN = """
+import os, sys, threading, warnings
+from orchestration.cli import app, main
+from orchestration.cli.app import guard, read_settings
+
+@app.command("break")
+def broken():
+    read_settings()
+    key = os.environ["VOLCAST_COINMETRICS_API_KEY"]
+    warnings.warn("warned of " + key)
+    thread = threading.Thread(target=lambda: {}["thread with " + key])
+    thread.start()
+    thread.join()
+
+    def fail():
+        try:
+            raise OSError("first " + key)
+        except OSError as error:
+            raise (TypeError if "unexpected" in sys.argv else ValueError)("then " + key) from error
+
+    guard(fail)
+
+sys.argv[0] = "volcast"
+main()
+"""
+
+
+@pytest.mark.parametrize("how", ["unexpected", "debug"])
+def test_errors_that_nobody_expected_are_printed_and_noted_without_secrets(
+    tmp_path: Path, how: str
+) -> None:
+    home = Home(
+        tmp_path / "home", {"VOLCAST_COINMETRICS_API_KEY": BY_ENVIRONMENT, "VOLCAST_DEBUG": "1"}
+    )
+    if how == "unexpected":
+        del home.variables["VOLCAST_DEBUG"]
+    program = BROKEN.replace('"unexpected" in sys.argv', str(how == "unexpected"))
+    done = subprocess.run(
+        [sys.executable, "-c", program, "break"],
+        env=home.variables, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    for said in ("warned of ***", "thread with ***", "first ***", "then ***", "Traceback"):
+        assert said in done.stderr
+    logged = (home.path / "logs" / "volcast.jsonl").read_text()
+    assert '"event": "command_failed"' in logged
+    assert leaks(home.path, done.stdout, done.stderr) == []

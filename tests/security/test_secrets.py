@@ -6,6 +6,7 @@ import base64
 import html
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote, quote_plus
@@ -14,7 +15,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestration.secrets import MASK, SecretsError, from_file, mask, secret, without_secrets
+from orchestration.secrets import (
+    MASK,
+    SecretsError,
+    from_file,
+    is_private,
+    mask,
+    secret,
+    without_secrets,
+)
 
 KEY = 'pl@nted+k/y="Zq9&7ü'
 NAME = "VOLCAST_COINMETRICS_API_KEY"
@@ -52,10 +61,29 @@ def test_a_secret_comes_from_the_file_and_the_environment_goes_first(
 def test_a_file_that_others_may_read_is_refused(secrets_file: Callable[[str], Path]) -> None:
     path = secrets_file(f"{NAME}=abcdefgh\n")
     assert secret(NAME) == "abcdefgh"
-    for mode in (0o640, 0o604, 0o660, 0o601):
+    for mode in (0o620, 0o604, 0o660, 0o601):
         path.chmod(mode)
         with pytest.raises(SecretsError, match=rf"mode {mode:04o}\): run `chmod 600"):
             secret(NAME)
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "read_only", "private"),
+    [
+        (0o400, 10001, False, True),
+        (0o440, 0, False, True),  # systemd's credentials
+        (0o440, 10001, True, True),  # Kubernetes with fsGroup
+        (0o444, 0, True, True),  # Docker
+        (0o440, 10001, False, False),
+        (0o444, 0, False, False),
+        (0o620, 0, True, False),
+        (0o602, 0, True, False),
+    ],
+)
+def test_files_that_containers_are_given_are_private_enough(
+    mode: int, owner: int, read_only: bool, private: bool
+) -> None:
+    assert is_private(0o100000 | mode, owner, read_only=read_only) is private
 
 
 @pytest.mark.parametrize("folder", ["repository", "home"])
@@ -160,6 +188,14 @@ def test_every_form_of_a_secret_is_masked(
         ("GET /v4?assets=btc&api_key=abc123&page=2", "GET /v4?assets=btc&api_key=***&page=2"),
         ("{'Authorization': 'Basic ZGVzazpwYXNz'}", "{'Authorization': 'Basic ***'}"),
         ("Authorization: Bearer abc.def", "Authorization: Bearer ***"),
+        ("x-api-key: 0123456789abcdef", "x-api-key: ***"),
+        ("got a bearer 0123456789abcdef back", "got a bearer *** back"),
+        (
+            "VOLCAST_WAREHOUSE='host=db password=pw1 dbname=x'",
+            "VOLCAST_WAREHOUSE='host=db password=*** dbname=x'",
+        ),
+        ("libpq: user=u password = 'two words' port=1", "libpq: user=u password = *** port=1"),
+        ("PGPASSWORD=abc MYSQL_PWD=def", "PGPASSWORD=*** MYSQL_PWD=***"),
         ("https://hooks.slack.com/services/T0/B0/x9 -> 404", "https://hooks.slack.com/*** -> 404"),
     ],
 )
@@ -174,6 +210,10 @@ def test_what_looks_like_a_credential_is_masked_though_nobody_told(text: str, sh
         "https://www.coindesk.com/markets?page=2 by bob@example.org",
         "key (asset, as_of): BTC 2024-03-20; basic statistics of attention",
         "attention_config={'learning_rate': 0.002}",
+        "bearer infrastructure; Authorization: required for this; the cookie: chocolate",
+        "authorization: basic authentication failed",
+        "https://api.example/v1?key=BTC&sig=up&auth=no",
+        "PWD=/srv/volcast OLDPWD=/root pwd=/srv token=7",
     ],
 )
 def test_text_without_a_secret_is_left_alone(text: str) -> None:
@@ -206,11 +246,83 @@ def test_children_are_given_no_secret(
         "AWS_SECRET_ACCESS_KEY": "abcdefgh",
         "HTTPS_PROXY": "http://me:word@proxy:3128",
         "VOLCAST_PAGER": "x",
-        "COPY": "is from-the-file too",
+        "COPY": "from-the-file",
+        "DATABASE": "ducklake:postgres:dbname=lake password=SuperSecretPw1",
+        "PGPASSWORD": "abcdefgh",
+        "MYSQL_PWD": "abcdefgh",
         "VOLCAST_SECRETS_FILE": "/etc/volcast/secrets.env",
         NAME: KEY,
     }
     assert set(without_secrets(environment)) == {"PATH", "VOLCAST_HOME", "VOLCAST_BASE_URLS"}
+
+
+_EDGE = "-----{} PRIVATE" + " KEY-----"  # in two: no key-like text is in the repository
+PEM = "\n".join(
+    [
+        _EDGE.format("BEGIN"),
+        "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC",
+        "BKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj",
+        _EDGE.format("END"),
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [str, repr, json.dumps, html.escape, quote, lambda text: text.replace("\n", "\r\n"),
+     lambda text: repr(json.dumps(text)), lambda text: text.splitlines()[2]],
+)  # fmt: skip
+def test_no_form_of_a_secret_of_many_lines_gets_through(
+    monkeypatch: pytest.MonkeyPatch, write: Callable[[str], str]
+) -> None:
+    monkeypatch.setenv("DESK_PRIVATE_KEY", PEM)
+    shown = mask(f"refused: {write(PEM)}")
+    assert MASK in shown
+    assert not [line for line in PEM.splitlines()[1:3] if line in shown]
+
+
+def test_the_password_of_an_address_is_known_wherever_it_is_repeated(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(
+        "VOLCAST_WAREHOUSE", "ducklake:postgres:dbname=lake host=db password=SuperSecretPw1"
+    )
+    assert mask("no entry for SuperSecretPw1 at lake") == "no entry for *** at lake"
+
+
+def test_another_programs_password_that_is_a_word_is_left_to_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("POSTGRES_PASSWORD", "volcast")
+    monkeypatch.setenv("GRAFANA_ADMIN_PASSWORD", "forecasts")
+    monkeypatch.setenv("DATABASE_URL", "postgres://volcast:volcast@db/volcast")
+    assert mask("forecasts.volatility of volcast") == "forecasts.volatility of volcast"
+    monkeypatch.setenv("VOLCAST_SMTP_PASSWORD", "forecasts")  # ours is masked, whatever it is
+    assert mask("forecasts") == MASK
+
+
+def test_children_keep_what_they_need_whatever_the_secrets_are(
+    secrets_file: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets_file("VOLCAST_SMTP_PASSWORD=volcast-1\nHOME=/home/volcast-1\n")
+    kept = {
+        "PATH": "/opt/volcast-1/bin:/bin",
+        "HOME": "/home/volcast-1",
+        "VOLCAST_HOME": "volcast-1",
+        "DAGSTER_HOME": "/srv/volcast-1/dagster",
+        "VOLCAST_SOURCE": "volcast-1",
+        "LD_LIBRARY_PATH": "/opt/volcast-1/lib",
+    }
+    assert without_secrets(kept | {"PASS": "volcast-1"}) == kept
+
+
+@pytest.mark.parametrize("key", ["-begins-with-a-dash", "\\\\x\\\\", "<&\"'>ü<&"])
+def test_long_runs_of_backslashes_cost_little(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv(NAME, key)
+    started = time.perf_counter()
+    mask("\\" * 200_000)
+    mask("password" * 5_000 + " " * 50_000)
+    assert time.perf_counter() - started < 2
 
 
 @settings(max_examples=200, deadline=None)

@@ -6,6 +6,7 @@ import importlib.util
 import re
 import subprocess
 from datetime import date
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -52,6 +53,29 @@ def test_a_finding_fails_until_it_is_accepted_and_again_after_its_day(audit: Mod
     assert audit.judge(packages, accepted, date(2026, 12, 31)) == 0
     assert audit.judge(packages, accepted, date(2027, 1, 1)) == 1
     assert audit.judge(packages[1:], {}, date(2026, 1, 1)) == 0
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        ("requests.exceptions.ConnectionError: Failed to resolve 'pypi.org'", 0),
+        ("pip_audit._service.interface.ServiceError: 503 Server Error", 1),
+        ("requests.exceptions.HTTPError: 500", 1),
+        ("PermissionError: '/root/.cache'", 1),
+    ],
+)
+def test_want_of_a_network_passes_and_no_other_failure(
+    audit: ModuleType, monkeypatch: pytest.MonkeyPatch, said: str, status: int
+) -> None:
+    asked: list[str] = []
+
+    def answer(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        asked.extend(command)
+        return subprocess.CompletedProcess(command, 1, "", said)
+
+    monkeypatch.setattr(audit.subprocess, "run", answer)
+    assert audit.vulnerabilities(date(2026, 1, 1)) == status
+    assert not Path(asked[asked.index("--cache-dir") + 1]).exists()  # its own, and gone
 
 
 @pytest.mark.parametrize(
