@@ -43,11 +43,7 @@ def _files(settings: Settings) -> Finding:
 
 def _runs(settings: Settings) -> Finding:
     dead = {run_id for run_id, _ in dead_runs(settings)}
-    started = _rows(
-        settings.dagster_home / "history" / "runs.db",
-        f"SELECT run_id, status FROM runs WHERE status IN ({', '.join('?' * len(RUNNING))})",
-        list(RUNNING),
-    )
+    started = started_runs(settings.dagster_home)
     found = [
         f"run {run} is {status}, its process is gone" for run, status in started if run in dead
     ]
@@ -60,6 +56,15 @@ def _runs(settings: Settings) -> Finding:
         found[0] if found else "",
         CLEANED if found else "",
         severity="warning",
+    )
+
+
+def started_runs(dagster_home: Path) -> list[tuple[str, ...]]:
+    """Run id and status of every run that a process works on, as Dagster's files say."""
+    return _rows(
+        dagster_home / "history" / "runs.db",
+        f"SELECT run_id, status FROM runs WHERE status IN ({', '.join('?' * len(RUNNING))})",
+        list(RUNNING),
     )
 
 

@@ -69,7 +69,7 @@ GATES = Invariant(
             count(*) FILTER (severity = 'critical' AND NOT success AND overridden_by IS NULL) AS failures
         FROM quality.validations GROUP BY ALL
     ),
-    stamped AS (
+    stamped AS ( -- a microsecond apart: a clock was ahead (gates.store_verdict), and neither time says when
         SELECT *, epoch_us(lead(checked_at) OVER by_time) - epoch_us(checked_at) = 1
             OR epoch_us(checked_at) - epoch_us(lag(checked_at) OVER by_time) = 1 AS clock_was_ahead
         FROM verdicts WINDOW by_time AS (PARTITION BY suite ORDER BY checked_at)
@@ -82,7 +82,7 @@ GATES = Invariant(
         AND (v.checked_at <= n.created_at OR v.judged_by = n.run_id OR v.clock_was_ahead)
     GROUP BY n.as_of, n.suite, n.model, n.created_at, n.run_id
     HAVING coalesce(failures, 1) > 0 AND count(*) FILTER (v.clock_was_ahead AND v.failures = 0) = 0
-    """,  # stamped by a clock that was ahead: the next verdict is a microsecond later (gates.store_verdict), and neither time says when
+    """,
 )
 
 
