@@ -8,6 +8,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from orchestration.cli import app
 from orchestration.doctor import INVARIANTS, CannotLook, broken, examine
 from orchestration.ledger import fill_ledger
 from orchestration.settings import Settings
+from orchestration.streams import read_streams, write_stream
 from orchestration.warehouse import Warehouse, bump_revision, set_state
 from tests.orchestration.doctor.homes import break_by_hand, break_by_writing, healthy
 
@@ -305,6 +307,15 @@ def test_what_came_since_the_last_publish_is_no_fault(home):
     findings = {item.name: item for item in examine(home)}
     assert findings["published-copy"].holds
     assert "the next run publishes" in findings["published-copy"].note
+
+
+def test_a_cursor_that_moved_without_a_revision_is_no_fault(home):
+    warehouse = Warehouse(home)
+    with warehouse.write() as connection:
+        state = read_streams(connection, "ohlcv")["ohlcv"]
+        write_stream(connection, state.read("ok", "nothing new", [], datetime.now(UTC)))
+    assert broken(examine(home)) == []
+    assert not warehouse.publish()  # it is no reason for a new copy
 
 
 def test_an_older_layout_is_told_and_no_fault(home):
