@@ -10,7 +10,13 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from orchestration.cleaning import dead_runs, leftovers, somebody_writes
+from orchestration.cleaning import (
+    dead_runs,
+    leftovers,
+    of_writers,
+    somebody_writes,
+    warehouse_free,
+)
 from orchestration.doctor.finding import Finding
 from orchestration.settings import Settings
 
@@ -28,6 +34,8 @@ def findings(settings: Settings) -> Iterator[Finding]:
 def _files(settings: Settings) -> Finding:
     busy = somebody_writes(settings)
     left = [] if busy else sorted(map(str, leftovers(settings)))
+    with warehouse_free(settings) as free:
+        left += sorted(map(str, of_writers(settings))) if free else []
     return Finding(
         "temporary-files",
         "no unfinished file of a process that has ended lies in the home",
