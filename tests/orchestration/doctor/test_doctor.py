@@ -105,6 +105,19 @@ BREAKAGES: dict[str, tuple[str, Break]] = {
         "known-hours",
         sql("UPDATE features.hourly SET known_on = known_on - 1 WHERE asset = 'BTC' AND known_on = '2024-03-20'"),
     ),
+    "an hour of a bar that came later, where the hour's own is there too": (
+        "known-hours",
+        sql(
+            """
+            INSERT INTO raw.ohlcv
+            SELECT * EXCLUDE (i) REPLACE ('5m' AS "interval", ts + to_minutes(5 * i::INT) AS ts,
+                CASE WHEN i = 11 THEN known_at + INTERVAL 40 DAY ELSE known_at END AS known_at)
+            FROM raw.ohlcv, (SELECT unnest(range(12)) AS i) WHERE symbol = 'BTC/USDT' AND ts = '2024-03-18 00:00:00+00'
+            """,
+            "UPDATE raw.batches SET rows_inserted = rows_inserted + 12, rows_offered = rows_offered + 12",
+            "UPDATE features.hourly SET bars = 12 WHERE asset = 'BTC' AND ts = '2024-03-18 00:00:00+00'",
+        ),
+    ),
     "an hour without a bar": (
         "known-hours",
         sql("INSERT INTO features.hourly SELECT asset, ts + INTERVAL 30 DAY, known_on, bars FROM features.hourly LIMIT 1"),
