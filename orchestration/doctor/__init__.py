@@ -107,7 +107,11 @@ def _findings(settings: Settings, deep: bool, days: tuple[date, ...]) -> Iterato
         except duckdb.Error as error:
             yield OPENS.finding(Count(1, 1, f"{path}: {str(error).strip().splitlines()[0]}"))
         if rebuild is not None:
-            yield rebuild()
+            try:
+                finding = rebuild()
+            except (duckdb.Error, RuntimeError) as error:
+                raise CannotLook(f"features cannot be built anew: {error}") from error
+            yield finding
 
 
 def _of_tables(look: Look) -> Iterator[Finding]:
