@@ -1,4 +1,4 @@
-"""Stages of tenths of seconds on a warehouse of one table, without Dagster: what some twenty kills in every test run are aimed at.
+"""Stages of tenths of seconds on a warehouse of one table, without Dagster: what eight kills in every test run are aimed at.
 
 In: a stage's name, a home and a day. Out: its work done in this process.
 """
