@@ -7,13 +7,12 @@ folder, an empty home filled whole. Never: a file copy of an open database, a ha
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,19 +20,32 @@ from typing import Any
 
 import duckdb
 
+from orchestration.backup_files import (
+    HALF,
+    copy_folder,
+    copy_warehouse,
+    described,
+    files_of,
+    sync,
+)
+from orchestration.cleaning import FOLDER as RUN_LOCKS
+from orchestration.doctor.leftovers import started_runs
 from orchestration.metrics.home import note_backup
 from orchestration.settings import Settings
-from orchestration.warehouse import CATALOG, LAYOUT_VERSION, Warehouse, attach, get_state
+from orchestration.warehouse import LAYOUT_VERSION, Warehouse
 
 MANIFEST = "manifest.json"
 FORMAT = "volcast backup 1"
 WAREHOUSE = "warehouse.duckdb"
 FOLDERS = ("artifacts", "model_cards", "reports", "dagster")
 """Folders of a home that a backup keeps; the published copy and dbt's target are made anew by the next run."""
-HALF = ".part"
 RESTORING = f".restore{HALF}"
 """Folder of an empty home in which a restore gathers the files; it is there exactly until the restore is done."""
 LOCK = "warehouse.lock"
+NOT_HELD = (LOCK, RESTORING, "logs", "metrics")
+"""What an empty home may hold: the traces of a restore that failed or had to wait."""
+MOVING = "moving"
+"""File in the folder of a restore from when on files are moved out of it into their places."""
 
 
 class BackupError(RuntimeError):
@@ -63,22 +75,23 @@ def backup(settings: Settings, folder: Path) -> Backup:
         raise BackupError(f"no warehouse at {settings.warehouse_path}: nothing to back up")
     half = folder.with_name(f"{folder.name}{HALF}")
     with _whole_or_nothing(half, f"backup to {folder}"):
-        with Warehouse(settings).lock():
-            state = _copy_warehouse(settings.warehouse_path, half / WAREHOUSE)
+        with Warehouse(settings).lock(shared=True):  # keeps writers out, and lets readers in
+            state = copy_warehouse(settings, half / WAREHOUSE)
             for name in FOLDERS:
-                _copy_folder(settings.home / name, half / name)
+                copy_folder(settings.home / name, half / name)
         manifest = {
             "format": FORMAT,
             "volcast": _version(),
             "layout": state["layout"],
             "source": state["source"],
+            "home": str(settings.home),
             "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "files": {name: _described(half / name) for name in _files(half)},
+            "files": {name: described(half / name) for name in files_of(half)},
         }
         (half / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True))
-        _sync(half, *half.rglob("*"))
+        sync(half, *half.rglob("*"))
         os.rename(half, folder)
-        _sync(folder.parent)
+        sync(folder.parent)
     note_backup(settings)
     return Backup(folder, manifest)
 
@@ -100,7 +113,7 @@ def verify(folder: Path) -> Backup:
         if not path.is_relative_to(folder):
             raise BackupError(f"{folder / MANIFEST}: {name!r} lies outside the backup")
         try:
-            found = _described(path)
+            found = described(path)
         except OSError as error:
             raise BackupError(f"{path}: {error.strerror}; the backup is damaged, use another") from None  # fmt: skip
         if found != expected:
@@ -117,71 +130,104 @@ def restore(settings: Settings, folder: Path) -> Backup:
     found, home = verify(folder), settings.home
     if found.folder.is_relative_to(home):
         raise BackupError(f"{found.folder} lies in the home {home}: move it out first")
-    _clear_unfinished(home)
-    held = (
-        sorted(path.name for path in home.iterdir() if path.name != LOCK) if home.exists() else []
-    )
+    with Warehouse(settings).lock():  # who would write waits, and then finds what was restored
+        _clear_unfinished(home)
+        _require_empty(home)
+        half = home / RESTORING
+        with _whole_or_nothing(half, f"restore to {home}", lambda: _clear_unfinished(home)):
+            _gather(settings, found, half)
+            _require_empty(home)
+            (half / MOVING).touch()
+            sync(half)
+            names = [path.name for path in half.iterdir() if path.name != MOVING]
+            for name in sorted(names, key=lambda name: name == WAREHOUSE):
+                os.rename(half / name, home / name)
+        sync(home)
+    return found
+
+
+def _gather(settings: Settings, found: Backup, half: Path) -> None:
+    """Make a whole home of a backup in the folder ``half``: files copied and compared, published, and its runs marked as dead."""
+    for name, expected in found.manifest["files"].items():
+        target = half / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(found.folder / name, target)
+        if described(target) != expected:
+            raise OSError(f"{target}: the copy differs from {found.folder / name}")
+    for run_id, _ in started_runs(half / "dagster"):
+        path = half / RUN_LOCKS / f"{run_id}.lock"  # nobody holds it: the next run tells Dagster
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    restored = Warehouse(settings.model_copy(update={"home": half}))
+    with restored.write():
+        pass  # an older layout gets what it lacks, a newer one is refused
+    restored.publish()
+    (half / LOCK).unlink()
+    sync(half, *half.rglob("*"))
+
+
+def _require_empty(home: Path) -> None:
+    held = sorted(path.name for path in home.iterdir() if path.name not in NOT_HELD)
     if held:
         raise BackupError(
             f"{home} is not empty (it holds {', '.join(held[:3])}): restore into an empty home, named by VOLCAST_HOME"
         )
-    half = home / RESTORING
-    try:
-        with _whole_or_nothing(half, f"restore to {home}"):
-            for name, expected in found.manifest["files"].items():
-                target = half / name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(found.folder / name, target)
-                if _described(target) != expected:
-                    raise OSError(f"{target}: the copy differs from {found.folder / name}")
-            restored = Warehouse(settings.model_copy(update={"home": half}))
-            with restored.write():
-                pass  # an older layout gets what it lacks, a newer one is refused
-            restored.publish()
-            _sync(half, *half.rglob("*"))
-            (half / LOCK).unlink()
-            for path in sorted(half.iterdir(), key=lambda path: path.name == WAREHOUSE):
-                os.rename(path, home / path.name)
-            _sync(home)
-    except BaseException:
-        _clear_unfinished(home)
-        raise
-    return found
 
 
 def keep_newest(folder: Path, count: int) -> list[Path]:
-    """Delete all but the ``count`` newest finished backups beside ``folder``; returns what was deleted."""
-    made: list[tuple[str, Path]] = []
-    for path in folder.expanduser().resolve().parent.iterdir():
-        try:
-            manifest = json.loads((path / MANIFEST).read_text())
-        except (OSError, ValueError):
-            continue
-        if isinstance(manifest, dict) and manifest.get("format") == FORMAT:
-            made.append((str(manifest["created_at"]), path))
-    old = [path for _, path in sorted(made, reverse=True)[count:]]
+    """Delete all but ``count`` finished backups of the same home beside ``folder``, the newest and itself; returns what was deleted."""
+    folder = folder.expanduser().resolve()
+    home = _manifest(folder).get("home")
+    made = [
+        (path != folder, str(manifest["created_at"]), path)
+        for path in folder.parent.iterdir()
+        if not path.is_symlink() and (manifest := _manifest(path)) and manifest.get("home") == home
+    ]
+    others = [path for other, _, path in sorted(made, reverse=True) if other]
+    old = others[count - 1 :]
     for path in old:
         (path / MANIFEST).unlink()  # first: what a kill leaves of it is no backup
         shutil.rmtree(path)
     return old
 
 
+def _manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a finished backup; empty where the folder is none."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+    except (OSError, ValueError):
+        return {}
+    finished = isinstance(manifest, dict) and manifest.get("format") == FORMAT
+    return manifest if finished else {}
+
+
 def _clear_unfinished(home: Path) -> None:
     """Take away what a restore that was stopped left in a home that has no warehouse yet."""
-    if (home / RESTORING).is_dir() and not (home / WAREHOUSE).exists():
-        for name in (*FOLDERS, "published", RESTORING):
-            shutil.rmtree(home / name, ignore_errors=True)
+    half = home / RESTORING
+    if not half.is_dir() or (home / WAREHOUSE).exists():
+        return
+    if (half / MOVING).exists():  # else whatever is there is not the restore's
+        for name in (*FOLDERS, "published", RUN_LOCKS):
+            if (home / name).exists():
+                shutil.rmtree(home / name)
+    shutil.rmtree(half)
 
 
 @contextmanager
-def _whole_or_nothing(half: Path, task: str) -> Iterator[None]:
-    """Make the folder ``half``; whatever stops the work leaves nothing of it. What an earlier kill left goes first."""
+def _whole_or_nothing(
+    half: Path, task: str, undo: Callable[[], None] = lambda: None
+) -> Iterator[None]:
+    """Make the folder ``half``; whatever stops the work leaves nothing of it, by ``undo`` first. What an earlier kill left goes first."""
     try:
         if half.exists():
             shutil.rmtree(half)
         half.mkdir(parents=True)
         yield
-    except (OSError, duckdb.Error, sqlite3.Error) as error:
+    except BaseException as error:
+        undo()
+        shutil.rmtree(half, ignore_errors=True)
+        if not isinstance(error, OSError | duckdb.Error | sqlite3.Error):
+            raise
         full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or any(
             text in str(error).lower() for text in ("no space left", "disk is full", "disk full")
         )
@@ -189,69 +235,8 @@ def _whole_or_nothing(half: Path, task: str) -> Iterator[None]:
             f"no space left on {half.parent}: free some or choose another place" if full else error
         )
         raise BackupError(f"{task} failed, nothing was kept: {reason}") from error
-    finally:
+    else:
         shutil.rmtree(half, ignore_errors=True)
-
-
-def _copy_warehouse(source: Path, target: Path) -> dict[str, str]:
-    """Copy tables, views and comments by DuckDB itself; the layout and the source of what was copied."""
-    connection = duckdb.connect(":memory:")
-    try:
-        connection.execute("SET TimeZone = 'UTC'")
-        attach(connection, source, CATALOG, read_only=True)
-        state = {key: get_state(connection, key) or "" for key in ("layout", "source")}
-        attach(connection, target, "copied", read_only=False)
-        connection.execute(f"COPY FROM DATABASE {CATALOG} TO copied")
-        connection.execute("DETACH copied")
-    finally:
-        connection.close()
-    return state
-
-
-def _copy_folder(source: Path, target: Path) -> None:
-    """Copy a folder less what is temporary; SQLite files through SQLite, which takes a consistent state of one that is open."""
-    if not source.is_dir():
-        return
-    for folder, folders, files in os.walk(source):
-        folders[:] = sorted(name for name in folders if not name.endswith(HALF))
-        here = target / Path(folder).relative_to(source)
-        here.mkdir(parents=True, exist_ok=True)
-        for name in sorted(files):
-            path = Path(folder) / name
-            if path.is_symlink() or not path.is_file() or name.endswith((HALF, "-wal", "-shm", "-journal")):  # fmt: skip
-                continue
-            if name.endswith(".db"):
-                _copy_sqlite(path, here / name)
-            else:
-                shutil.copyfile(path, here / name)
-
-
-def _copy_sqlite(source: Path, target: Path) -> None:
-    with closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True, timeout=30)) as held:  # noqa: SIM117
-        with closing(sqlite3.connect(target)) as copy:
-            held.backup(copy)
-
-
-def _files(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-
-
-def _described(path: Path) -> dict[str, Any]:
-    with path.open("rb") as handle:
-        return {
-            "size": os.fstat(handle.fileno()).st_size,
-            "sha256": hashlib.file_digest(handle, "sha256").hexdigest(),
-        }
-
-
-def _sync(*paths: Path) -> None:
-    """Put files and folders on the disk: a rename that outlives a power cut must not outlive what it names."""
-    for path in paths:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _version() -> str:

@@ -2,7 +2,7 @@
 
 In: a home and its Dagster instance. Out: dead runs told to Dagster as failed, their pool slots free, files that nobody will finish gone.
 Whether a run is alive the kernel says: a run holds a lock file of its own, which is free as soon as its process is gone, however it went, so
-that no process id is ever trusted. Never: touches what a live run or a live worker writes, or stops a run because cleaning failed.
+that no run is held for dead by a process id. Never: touches what a live run or a live worker writes, or stops a run because cleaning failed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ WRITING = "writing"
 """The lock that every run shares, and its workers with it: they may outlive the run. Who has it alone knows that nobody writes files."""
 JOBS = frozenset({"daily", "retrain", "study", "capture", "__ASSET_JOB"})
 """Jobs of definitions.py, whose steps run in the process of their run. Of a run with a process a step the lock says nothing."""
-_NUMBERED = re.compile(r"\.\d+$")
+UNKNOWN_DAYS = 30
+"""For so long the lock of a run is kept that this Dagster instance does not know: another one may."""
+_NUMBERED = re.compile(r"\.(\d+)$")
 _INTERRUPTED = (
     "its process is gone: killed, or the machine stopped. The same run again goes on where it was"
 )
@@ -89,6 +91,9 @@ def clean(settings: Settings, instance: Any) -> Cleaned:
         with _alone(settings) as alone:
             if alone:
                 files = sum(map(_remove, leftovers(settings)))
+                with warehouse_free(settings) as free:
+                    if free:
+                        files += sum(map(_remove, of_writers(settings)))
     except Exception as error:
         logger.warning("cleaning %s stopped: %s: %s", settings.home, type(error).__name__, error)
     found = Cleaned(runs, slots, files, alone, time.perf_counter() - started)
@@ -116,7 +121,8 @@ def _report_dead_runs(settings: Settings, instance: Any) -> Iterator[str]:
         if run is not None and not run.is_finished:
             instance.report_run_failed(run, f"run {run_id}: {_INTERRUPTED}")
             yield run_id
-        path.unlink(missing_ok=True)
+        if run is not None or time.time() - path.stat().st_mtime > UNKNOWN_DAYS * 86_400:
+            path.unlink(missing_ok=True)
 
 
 def _free_slots(instance: Any) -> int:
@@ -142,9 +148,11 @@ def _alone(settings: Settings) -> Iterator[bool]:
         yield _taken(handle)
 
 
-def _unlocked(path: Path) -> bool:
-    with path.open("a") as handle:
-        return _taken(handle)
+@contextmanager
+def warehouse_free(settings: Settings) -> Iterator[bool]:
+    """Whether nobody reads or writes the warehouse; nobody begins to while the caller goes on."""
+    with settings.warehouse_path.with_suffix(".lock").open("a") as handle:
+        yield _taken(handle)
 
 
 def _taken(handle: IO[str]) -> bool:
@@ -166,17 +174,14 @@ def somebody_writes(settings: Settings) -> bool:
 
 
 def leftovers(settings: Settings) -> Iterator[Path]:
-    """Files and folders that a process began and did not finish. The published copy's are its own: see ``Warehouse.publish``."""
+    """Files and folders that a run, a worker or a command began and did not finish; for who knows that no run and no worker is alive."""
     home, artifacts = settings.home, settings.artifacts_dir
-    spilled = list(home.glob(f"{settings.warehouse_path.name}.tmp*"))
-    if spilled and _unlocked(settings.warehouse_path.with_suffix(".lock")):
-        yield from spilled  # of a process that was killed while it had the warehouse open
-    yield from _matching((home / FOLDER).glob(f"*{ABANDONED}"))
-    yield from _matching(artifacts.glob(f"*{ABANDONED}"))
+    yield from (home / FOLDER).glob(f"*{ABANDONED}")
+    yield from artifacts.glob(f"*{ABANDONED}")
     for folder in (settings.dagster_home, settings.reports_dir, artifacts / "specs"):
-        yield from _matching(folder.glob("*.[0-9]*"), _NUMBERED)
-    yield from _matching((artifacts / "specs").glob(f"*{ABANDONED}"))
-    yield from _matching((home / "model_cards").glob("*/.*.[0-9]*"), _NUMBERED)
+        yield from _of_the_dead(folder.glob("*.[0-9]*"))
+    yield from (artifacts / "specs").glob(f"*{ABANDONED}")
+    yield from _of_the_dead((home / "model_cards").glob("*/.*.[0-9]*"))
     for model in (artifacts / "models").glob("*/"):
         with os.scandir(model) as entries:
             names = {entry.name for entry in entries}
@@ -191,11 +196,35 @@ def leftovers(settings: Settings) -> Iterator[Path]:
         if not (snapshot / "snapshot.json").exists():
             yield snapshot
         else:
-            yield from _matching(snapshot.glob(f"*{ABANDONED}"))
+            yield from snapshot.glob(f"*{ABANDONED}")
 
 
-def _matching(paths: Iterator[Path], pattern: re.Pattern[str] | None = None) -> Iterator[Path]:
-    return (path for path in paths if pattern is None or pattern.search(path.name))
+def of_writers(settings: Settings) -> Iterator[Path]:
+    """What was left by who held the warehouse lock: for who holds it now, or knows that it is free."""
+    yield from settings.home.glob(f"{settings.warehouse_path.name}.tmp*")  # spilled pages
+    published = settings.published_path
+    yield from published.parent.glob(f".{published.name}.*")
+    restoring = settings.home / f".restore{ABANDONED}"
+    if restoring.exists() and settings.warehouse_path.exists():
+        yield restoring  # without a warehouse it is the next restore's
+
+
+def _of_the_dead(paths: Iterator[Path]) -> Iterator[Path]:
+    """Files named for a process that is gone; a command outside of a run may be another's, whose locks say nothing of it."""
+    for path in paths:
+        number = _NUMBERED.search(path.name)
+        if number and (int(number[1]) == os.getpid() or not _lives(int(number[1]))):
+            yield path
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _remove(path: Path) -> int:

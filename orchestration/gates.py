@@ -69,7 +69,9 @@ def run_gate(
     with warehouse.read() as connection:
         seen = _evidence(connection, suite)
         held = get_json_state(connection, f"gate:{suite}")
-        if held == {"from": str(from_as_of), "to": str(to_as_of), "rows": seen}:
+        now = datetime.now(UTC)
+        same = held == {"from": str(from_as_of), "to": str(to_as_of), "rows": seen}
+        if same and _next_stamp(connection, suite, now) == now:  # else a clock was ahead: again
             return stored_outcome(connection, suite, from_as_of, to_as_of)
         frame, reference = _guarded_rows(
             connection, warehouse.settings, suite, from_as_of, to_as_of
@@ -129,8 +131,8 @@ def store_verdict(
     warehouse: Warehouse, verdict: Verdict, from_as_of: date, to_as_of: date, run_id: str
 ) -> GateOutcome:
     """Keep every expectation's verdict; overrides of the day apply."""
-    now = datetime.now(UTC)
     with warehouse.write() as connection:
+        now = _next_stamp(connection, verdict.suite, datetime.now(UTC))
         overrides = connection.execute(
             "SELECT expectation, overridden_by, reason FROM quality.overrides WHERE suite = ? AND as_of BETWEEN ? AND ?",
             [verdict.suite, from_as_of, to_as_of],
@@ -164,6 +166,15 @@ def store_verdict(
         frame = pd.DataFrame(rows)
         replace_rows(connection, "quality.validations", frame, on=["validation_id"])
         return stored_outcome(connection, verdict.suite, from_as_of, to_as_of)
+
+
+def _next_stamp(connection: duckdb.DuckDBPyConnection, suite: str, now: datetime) -> datetime:
+    """``now``; but after a clock that was ahead a microsecond past the newest verdict, so that the one stored last is the newest."""
+    row = connection.execute(
+        "SELECT max(checked_at) + INTERVAL 1 MICROSECOND FROM quality.validations WHERE suite = ?",
+        [suite],
+    ).fetchone()
+    return now if row is None or row[0] is None else max(now, row[0].astimezone(UTC))
 
 
 def require_open_gates(

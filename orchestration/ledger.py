@@ -157,7 +157,7 @@ def _kept(spec: OutputTable, where: str) -> str:
     return (
         f"SELECT {literal(spec.name)}, {own('asset', 'VARCHAR')}, t.as_of, {own('horizon', 'INTEGER')}, {own('model', 'VARCHAR')}, "
         f"{own('model_version', 'VARCHAR')}, CAST(to_json(struct_pack({key})) AS VARCHAR), to_json(struct_pack({row})), "
-        f"{own('created_at', 'TIMESTAMPTZ')}, $now, $run_id FROM {spec.name} AS t WHERE {where}"
+        f"{own('created_at', 'TIMESTAMPTZ')}, greatest({own('created_at', 'TIMESTAMPTZ')}, $now), $run_id FROM {spec.name} AS t WHERE {where}"
     )
 
 

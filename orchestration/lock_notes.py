@@ -30,10 +30,9 @@ def note_holder(handle: TextIO) -> None:
         "command": command,
         "since": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC",
     }
-    try:
-        handle.truncate(0)
-        handle.write(json.dumps(note) + "\n")
-        handle.flush()
+    try:  # by the descriptor: what a buffer held would be written, and fail, when the lock is released
+        os.ftruncate(handle.fileno(), 0)
+        os.write(handle.fileno(), f"{json.dumps(note)}\n".encode())
     except OSError:
         logger.debug("no note in the lock file: the disk is full")
 

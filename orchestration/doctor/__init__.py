@@ -1,16 +1,19 @@
 """`volcast doctor`: does what the platform promises of its tables hold in this home?
 
 In: settings. Out: ``Finding``s, one per invariant, in the order in which they are worth reading. Never: a write to the home; it reads the warehouse
-under the shared lock, so that no run writes meanwhile. A broken file is a finding, not a traceback.
+under the shared lock, so that no run writes meanwhile, and builds features anew (``deep``) after it has let go of it. A broken file is a finding, not a traceback.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import date
+from pathlib import Path
 
 import duckdb
 
@@ -83,29 +86,55 @@ def _findings(settings: Settings, deep: bool, days: tuple[date, ...]) -> Iterato
             f"{settings.dagster_home}: {error}",
             f"runs would not start: {RESTORE}, or delete the folder; only the history of runs is lost",
         )
-    warehouse = Warehouse(settings)
-    try:
-        with warehouse.read() as connection, tempfile.TemporaryDirectory() as spill:
-            connection.execute("SET temp_directory = ?", [spill])
-            look = _look(settings, connection, deep, days)
-            yield OPENS.finding(Count(len(look.tables)))
-            whole = False
-            for invariant in (*INVARIANTS, rebuilt.REBUILT) if deep else INVARIANTS:
-                try:
-                    finding = invariant(look)
-                except (duckdb.BinderException, duckdb.CatalogException):
-                    if whole and look.layout == LAYOUT_VERSION:
-                        raise  # a query of our own is wrong
-                    finding = invariant.finding(Count(note="not looked at: a column is missing"))
-                whole = whole or (invariant is storage.LAYOUT and finding.holds)
-                yield finding
-    except WarehouseError as error:
-        if isinstance(error.__cause__, duckdb.Error):
-            yield OPENS.finding(Count(1, 1, str(error)))
-            return
-        raise CannotLook(str(error)) from error
-    except duckdb.Error as error:
-        yield OPENS.finding(Count(1, 1, f"{path}: {str(error).strip().splitlines()[0]}"))
+    with ExitStack() as scratch:
+        rebuild: Callable[[], Finding] | None = None
+        try:
+            with (
+                Warehouse(settings).read() as connection,
+                tempfile.TemporaryDirectory() as spill,
+            ):
+                connection.execute("SET temp_directory = ?", [spill])
+                look = _look(settings, connection, deep, days)
+                yield OPENS.finding(Count(len(look.tables)))
+                yield from _of_tables(look)
+                if deep:
+                    rebuild = rebuilt.prepare(look, scratch.enter_context(_beside(settings)))
+        except WarehouseError as error:
+            if isinstance(error.__cause__, duckdb.Error):
+                yield OPENS.finding(Count(1, 1, str(error)))
+                return
+            raise CannotLook(str(error)) from error
+        except duckdb.Error as error:
+            yield OPENS.finding(Count(1, 1, f"{path}: {str(error).strip().splitlines()[0]}"))
+        if rebuild is not None:
+            try:
+                finding = rebuild()
+            except (duckdb.Error, RuntimeError) as error:
+                raise CannotLook(f"features cannot be built anew: {error}") from error
+            yield finding
+
+
+def _of_tables(look: Look) -> Iterator[Finding]:
+    """What the tables of the warehouse say."""
+    whole = False
+    for invariant in INVARIANTS:
+        try:
+            finding = invariant(look)
+        except (duckdb.BinderException, duckdb.CatalogException):
+            if whole and look.layout == LAYOUT_VERSION:
+                raise  # a query of our own is wrong
+            finding = invariant.finding(Count(note="not looked at: a column is missing"))
+        whole = whole or (invariant is storage.LAYOUT and finding.holds)
+        yield finding
+
+
+@contextmanager
+def _beside(settings: Settings) -> Iterator[Path]:
+    """A folder on the disk of the home, which has room for much, unless nobody may write there."""
+    parent = settings.home.parent
+    place = parent if os.access(parent, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="volcast-doctor-", dir=place) as folder:
+        yield Path(folder)
 
 
 def _look(

@@ -10,7 +10,13 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from orchestration.cleaning import dead_runs, leftovers, somebody_writes
+from orchestration.cleaning import (
+    dead_runs,
+    leftovers,
+    of_writers,
+    somebody_writes,
+    warehouse_free,
+)
 from orchestration.doctor.finding import Finding
 from orchestration.settings import Settings
 
@@ -28,6 +34,8 @@ def findings(settings: Settings) -> Iterator[Finding]:
 def _files(settings: Settings) -> Finding:
     busy = somebody_writes(settings)
     left = [] if busy else sorted(map(str, leftovers(settings)))
+    with warehouse_free(settings) as free:
+        left += sorted(map(str, of_writers(settings))) if free else []
     return Finding(
         "temporary-files",
         "no unfinished file of a process that has ended lies in the home",
@@ -43,11 +51,7 @@ def _files(settings: Settings) -> Finding:
 
 def _runs(settings: Settings) -> Finding:
     dead = {run_id for run_id, _ in dead_runs(settings)}
-    started = _rows(
-        settings.dagster_home / "history" / "runs.db",
-        f"SELECT run_id, status FROM runs WHERE status IN ({', '.join('?' * len(RUNNING))})",
-        list(RUNNING),
-    )
+    started = started_runs(settings.dagster_home)
     found = [
         f"run {run} is {status}, its process is gone" for run, status in started if run in dead
     ]
@@ -60,6 +64,15 @@ def _runs(settings: Settings) -> Finding:
         found[0] if found else "",
         CLEANED if found else "",
         severity="warning",
+    )
+
+
+def started_runs(dagster_home: Path) -> list[tuple[str, ...]]:
+    """Run id and status of every run that a process works on, as Dagster's files say."""
+    return _rows(
+        dagster_home / "history" / "runs.db",
+        f"SELECT run_id, status FROM runs WHERE status IN ({', '.join('?' * len(RUNNING))})",
+        list(RUNNING),
     )
 
 

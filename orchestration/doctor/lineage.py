@@ -68,14 +68,20 @@ GATES = Invariant(
         SELECT suite, from_as_of, as_of AS to_as_of, run_id AS judged_by, checked_at,
             count(*) FILTER (severity = 'critical' AND NOT success AND overridden_by IS NULL) AS failures
         FROM quality.validations GROUP BY ALL
+    ),
+    stamped AS ( -- a microsecond apart: a clock was ahead (gates.store_verdict), and neither time says when
+        SELECT *, epoch_us(lead(checked_at) OVER by_time) - epoch_us(checked_at) = 1
+            OR epoch_us(checked_at) - epoch_us(lag(checked_at) OVER by_time) = 1 AS clock_was_ahead
+        FROM verdicts WINDOW by_time AS (PARTITION BY suite ORDER BY checked_at)
     )
     SELECT n.as_of, n.suite, n.model, n.created_at, any_value(n.forecasts) AS forecasts,
-        count(v.suite) AS verdicts, arg_max(v.failures, v.checked_at) AS failures
-    FROM needed AS n LEFT JOIN verdicts AS v
+        count(v.suite) AS verdicts,
+        arg_max(v.failures, v.checked_at) FILTER (v.checked_at <= n.created_at OR v.judged_by = n.run_id) AS failures
+    FROM needed AS n LEFT JOIN stamped AS v
         ON v.suite = n.suite AND n.as_of BETWEEN v.from_as_of AND v.to_as_of
-        AND (v.checked_at <= n.created_at OR v.judged_by = n.run_id)
+        AND (v.checked_at <= n.created_at OR v.judged_by = n.run_id OR v.clock_was_ahead)
     GROUP BY n.as_of, n.suite, n.model, n.created_at, n.run_id
-    HAVING verdicts = 0 OR failures > 0
+    HAVING coalesce(failures, 1) > 0 AND count(*) FILTER (v.clock_was_ahead AND v.failures = 0) = 0
     """,
 )
 

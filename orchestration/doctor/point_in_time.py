@@ -72,7 +72,10 @@ HOURS = Invariant(
         FROM bars GROUP BY ALL
     )
     SELECT asset, h.ts, known_on, any_value(h.bars) AS bars_used,
-        coalesce(sum(a.bars) FILTER (a.first_on <= known_on), 0) AS bars_known
+        greatest(
+            coalesce(sum(a.bars) FILTER (a."interval" = '5m' AND a.first_on <= known_on), 0),
+            coalesce(sum(a.bars) FILTER (a."interval" = '1h' AND a.first_on <= known_on), 0)
+        ) AS bars_known
     FROM features.hourly AS h LEFT JOIN arrived AS a USING (asset, ts)
     WHERE known_on >= (SELECT first_on FROM bounds)
     GROUP BY asset, h.ts, known_on

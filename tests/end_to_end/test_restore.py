@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from datetime import timedelta
 
 import pytest
 
+from orchestration import dbt
 from orchestration.doctor import examine
+from orchestration.warehouse import Warehouse
 from tests.end_to_end.homes import AS_OF, Home
 from tests.end_to_end.test_line import DAILY_TABLES
 
@@ -21,11 +22,23 @@ def test_every_invariant_holds_in_a_finished_home(finished: Home) -> None:
 
 
 @pytest.mark.slow
-def test_features_built_anew_are_those_stored(finished: Home) -> None:
-    document = json.loads(finished.run("doctor", "--deep", "--json"))
-    (rebuilt,) = [item for item in document["findings"] if item["name"] == "rebuilt"]
-    assert rebuilt["holds"]
-    assert rebuilt["checked"] > 100
+def test_features_built_anew_are_those_stored_and_a_run_may_write_meanwhile(
+    finished: Home, monkeypatch
+) -> None:
+    build, places = dbt.build, []
+
+    def writing(scratch, *arguments, **named) -> None:
+        with Warehouse(finished.settings.model_copy(update={"lock_timeout_seconds": 1})).lock():
+            places.append(scratch.home.parent.parent)
+        build(scratch, *arguments, **named)
+
+    monkeypatch.setattr(dbt, "build", writing)
+    findings = examine(finished.settings, deep=True)
+    assert [(item.name, item.example) for item in findings if not item.holds] == []
+    assert findings[-1].name == "rebuilt"
+    assert findings[-1].checked > 100
+    assert places == [finished.path.parent] * 2  # beside the home
+    assert not list(finished.path.parent.glob("volcast-doctor-*"))
 
 
 @pytest.mark.slow

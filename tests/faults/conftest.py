@@ -11,6 +11,7 @@ import pytest
 
 from tests.end_to_end.homes import SMALL_MARKET, Home, day_before
 from tests.faults.homes import Boundaries
+from tests.faults.kills import KILLS, MUST_STRIKE
 from tests.live.conftest import serve  # noqa: F401
 
 AS_OF = date(2024, 3, 18)
@@ -56,14 +57,32 @@ def boundaries(quick_home: Home, fault_homes: Path) -> Iterator[Boundaries]:
     made.close()
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Kills, those that struck, recoveries and seconds, by stage."""
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail a full round of kills of which too few struck."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and _too_few(_kills(reporter)) and not session.exitstatus:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _kills(reporter: pytest.TerminalReporter) -> dict[str, list[dict[str, object]]]:
+    """What every kill told, by stage."""
     rows: dict[str, list[dict[str, object]]] = collections.defaultdict(list)
     for outcome in ("passed", "failed"):
-        for report in terminalreporter.stats.get(outcome, []):
+        for report in reporter.stats.get(outcome, []):
             told = dict(report.user_properties)
             if report.when == "call" and "fault" in told:
                 rows[str(told["fault"])].append({**told, "passed": outcome == "passed"})
+    return rows
+
+
+def _too_few(rows: dict[str, list[dict[str, object]]]) -> bool:
+    every = [row for found in rows.values() for row in found]
+    return len(every) >= sum(KILLS.values()) and sum(bool(row["struck"]) for row in every) < MUST_STRIKE  # fmt: skip
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Kills, those that struck, recoveries and seconds, by stage."""
+    rows = _kills(terminalreporter)
     if not rows:
         return
     terminalreporter.section("faults")
@@ -79,3 +98,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         f"{'all':<12} {len(every):>4} planned  {sum(bool(row['struck']) for row in every):>4} struck  "
         f"{sum(bool(row['passed']) for row in every):>4} recovered  {sum(float(str(row['seconds'])) for row in every):>7.0f} s"
     )
+    if _too_few(rows):
+        terminalreporter.line(f"FAILED: expected at least {MUST_STRIKE} to strike")

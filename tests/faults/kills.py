@@ -40,6 +40,8 @@ DELAYS = (0.0, 0.0, 0.0, 0.0002, 0.001, 0.005, 0.02)
 """Seconds after a point: at once is before the write, later is within it or after it."""
 PUBLISHED = ("publishing", "report", "publish", "artefact")
 """Stages after which the published copy is the warehouse's."""
+MUST_STRIKE = 200
+"""Of all seeds so many have to strike: a kill planned by time may find its stage done."""
 GO_ON_EVERY = 12
 """Of so many seeds one runs the stages after it too."""
 
@@ -100,6 +102,8 @@ def kill_and_recover(boundaries: Boundaries, plan: Plan, folder: Path) -> Outcom
         seconds=plan.seconds,
         whom=plan.whom,
     )
+    if plan.point and not plan.delay:  # inside of the write: nothing can be done before
+        assert killed.killed, f"nobody was killed: {killed.points} writes in {killed.seconds:.2f} s"
     broken = broken_invariants(home)
     assert not broken, f"after the kill: {broken}"
     again = boundaries.run(path, plan.stage)

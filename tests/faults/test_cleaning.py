@@ -15,9 +15,11 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from orchestration import cleaning
 from orchestration.cleaning import clean, running
 from orchestration.runs import prepare_home
 from orchestration.settings import PROJECT_ROOT, Settings
+from orchestration.warehouse import Warehouse, WarehouseError
 
 HOLDER = textwrap.dedent(
     """
@@ -36,17 +38,22 @@ HOLDER = textwrap.dedent(
         sys.stdin.read()
     """
 )
+LIVING = os.getppid()
+"""A process beside this one; 4194305 is more than a process id can be."""
 LEFTOVERS = (
     "artifacts/models/har/.v1.0123.part/model.safetensors",
     "artifacts/models/results-1.json.0123.part",
     "artifacts/snapshots/aa/daily.parquet",
     "artifacts/snapshots/bb/hourly.parquet.0123.part",
-    "artifacts/specs/s.4242",
+    "artifacts/specs/s.4194305",
     "artifacts/models/attention/v1.checkpoint/0.safetensors",
-    "dagster/dagster.4242",
-    "model_cards/har/.v1.md.4242",
-    "reports/2024-03-18.4242",
+    "dagster/dagster.4194305",
+    "model_cards/har/.v1.md.4194305",
+    "reports/2024-03-18.4194305",
     "runs/x.part",
+    "published/.volcast.duckdb.4194305",
+    "published/.volcast.duckdb.4194305.wal",
+    ".restore.part/moving",
     "warehouse.duckdb.tmp/spilled",
 )
 KEPT = (
@@ -57,6 +64,10 @@ KEPT = (
     "artifacts/snapshots/bb/snapshot.json",
     "artifacts/specs/s.json",
     "reports/2024-03-18.html",
+    f"reports/2024-03-18.{LIVING}",
+    f"model_cards/har/.v1.md.{LIVING}",
+    "published/volcast.duckdb",
+    "warehouse.duckdb",
 )
 
 
@@ -162,8 +173,55 @@ def test_files_of_a_worker_that_outlives_its_run_are_left_to_it(settings, instan
     found = clean(settings, instance)
     assert found.runs == (run_id,)
     assert (found.alone, found.files) == (False, 0)
-    kept = [name for name in LEFTOVERS if name != "warehouse.duckdb.tmp/spilled"]
-    assert [name for name in kept if not (settings.home / name).exists()] == []
+    assert [name for name in LEFTOVERS if not (settings.home / name).exists()] == []
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_files_of_who_holds_the_warehouse_are_left_to_them(settings, instance, shared):
+    """A command outside of a run: it has none of a run's locks."""
+    mine = ("warehouse.duckdb.tmp/spilled", "published/.volcast.duckdb.4194305")
+    _put(settings.home, mine)
+    with Warehouse(settings).lock(shared=shared):
+        assert clean(settings, instance).files == 0
+        assert [name for name in mine if not (settings.home / name).exists()] == []
+    assert clean(settings, instance).files == 2
+
+
+def test_nobody_opens_the_warehouse_while_files_are_removed(settings, instance, monkeypatch):
+    _put(settings.home, ("warehouse.duckdb.tmp/spilled",))
+    waits: list[type[Exception]] = []
+
+    def opening(path: Path) -> int:
+        impatient = settings.model_copy(update={"lock_timeout_seconds": 0.1})
+        try:
+            with Warehouse(impatient).lock(shared=True):
+                pass
+        except WarehouseError as error:
+            waits.append(type(error))
+        return 1
+
+    monkeypatch.setattr(cleaning, "_remove", opening)
+    assert clean(settings, instance).files == 1
+    assert waits == [WarehouseError]
+
+
+def test_what_a_restore_gathered_stays_until_there_is_a_warehouse(settings, instance):
+    _put(settings.home, (".restore.part/warehouse.duckdb",))
+    assert clean(settings, instance).files == 0
+    _put(settings.home, ("warehouse.duckdb",))
+    assert clean(settings, instance).files == 1
+
+
+def test_the_lock_of_a_run_that_another_instance_knows_is_kept_for_it(settings, instance):
+    run_id = _started(instance)
+    _put(settings.home, (f"runs/{run_id}.lock", "runs/old.lock"))
+    os.utime(settings.home / "runs" / "old.lock", (0, 0))
+    with dg.DagsterInstance.ephemeral() as other:
+        assert clean(settings, other).runs == ()
+    assert [path.name for path in (settings.home / "runs").glob("*.lock")] == [f"{run_id}.lock"]
+    found = clean(settings, instance)
+    assert (found.runs, found.slots) == ((run_id,), 1)
+    assert list((settings.home / "runs").glob("*.lock")) == []
 
 
 def test_a_run_that_ends_well_leaves_no_lock(settings, instance):

@@ -5,22 +5,32 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 from pathlib import Path
+from typing import Any
 
+import dagster as dg
 import pytest
+from typer.testing import CliRunner
 
 from orchestration import backup as module
+from orchestration import backup_files
 from orchestration.backup import MANIFEST, BackupError, backup, keep_newest, restore, verify
+from orchestration.cleaning import clean, running
+from orchestration.cli import app
 from orchestration.doctor import broken, examine
+from orchestration.runs import prepare_home
 from orchestration.settings import PROJECT_ROOT, Settings
 from orchestration.tables import OUTPUT_TABLES
-from orchestration.warehouse import Warehouse
+from orchestration.warehouse import Warehouse, attach
 from tests.orchestration.doctor.homes import healthy
 
 
@@ -127,7 +137,7 @@ def test_no_space_for_a_restore_leaves_the_home_empty(made, tmp_path, monkeypatc
     there = Settings(home=tmp_path / "home")
     with pytest.raises(BackupError, match="no space left"):
         restore(there, made)
-    assert list(there.home.iterdir()) == []
+    assert [path.name for path in there.home.iterdir()] == ["warehouse.lock"]
     restore(there, made)
     assert there.warehouse_path.exists()
 
@@ -153,6 +163,13 @@ def test_an_unfinished_backup_is_none(own, tmp_path):
         restore(Settings(home=tmp_path / "home"), own)
 
 
+def test_a_restore_that_failed_leaves_a_home_that_the_next_one_takes(made, tmp_path, monkeypatch):
+    monkeypatch.setenv("VOLCAST_HOME", str(tmp_path / "home"))
+    assert CliRunner().invoke(app, ["restore", str(tmp_path / "typo")]).exit_code == 1
+    restore(Settings(home=tmp_path / "home"), made)
+    assert (tmp_path / "home" / "warehouse.duckdb").exists()
+
+
 def test_a_manifest_cannot_reach_out_of_its_folder(own, tmp_path):
     (tmp_path / "outside").write_text("x")
     manifest = json.loads((own / MANIFEST).read_text())
@@ -168,7 +185,7 @@ def test_a_home_that_holds_anything_is_left_alone(made, tmp_path):
     (there.home / "notes.txt").write_text("mine")
     with pytest.raises(BackupError, match=r"not empty \(it holds notes.txt\)"):
         restore(there, made)
-    assert [path.name for path in there.home.iterdir()] == ["notes.txt"]
+    assert sorted(path.name for path in there.home.iterdir()) == ["notes.txt", "warehouse.lock"]
 
 
 @pytest.mark.parametrize("call", ["copyfile", "rename"])
@@ -206,6 +223,124 @@ def test_a_restore_that_was_killed_can_be_repeated(made, tmp_path, call):
     assert not (there.home / module.RESTORING).exists()
 
 
+def test_a_restore_that_failed_while_it_moved_files_can_be_repeated(made, tmp_path, monkeypatch):
+    real, calls = os.rename, []
+
+    def failing(*arguments: Any) -> None:
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise OSError(errno.EIO, "Input/output error")
+        real(*arguments)
+
+    there = Settings(home=tmp_path / "home")
+    with monkeypatch.context() as once:
+        once.setattr(module.os, "rename", failing)
+        with pytest.raises(BackupError, match="nothing was kept"):
+            restore(there, made)
+    assert [path.name for path in there.home.iterdir()] == ["warehouse.lock"]
+    restore(there, made)
+    assert broken(examine(there)) == []
+
+
+def test_who_writes_to_the_target_of_a_restore_waits_and_loses_nothing(made, tmp_path, monkeypatch):
+    there, told = Settings(home=tmp_path / "home", lock_timeout_seconds=60), []
+
+    def write() -> None:
+        with Warehouse(there).write() as connection:
+            connection.execute("INSERT INTO meta.state VALUES ('mine', 'written meanwhile')")
+        told.append("written")
+
+    writer = threading.Thread(target=write)
+    publish = Warehouse.publish
+
+    def racing(self: Warehouse) -> bool:
+        writer.start()
+        time.sleep(0.5)
+        assert not told
+        return publish(self)
+
+    monkeypatch.setattr(Warehouse, "publish", racing)
+    restore(there, made)
+    writer.join()
+    with Warehouse(there).read() as connection:
+        found = connection.execute("SELECT count(*) FROM meta.state WHERE key = 'mine'").fetchone()
+        assert found == (1,)
+        assert connection.execute("SELECT count(*) > 0 FROM forecasts.risk").fetchone() == (True,)
+
+
+def test_what_others_put_into_the_home_meanwhile_is_left_alone(made, tmp_path, monkeypatch):
+    there, publish = Settings(home=tmp_path / "home"), Warehouse.publish
+
+    def racing(self: Warehouse) -> bool:
+        (there.home / "artifacts").mkdir()
+        (there.home / "artifacts" / "notes.txt").write_text("mine")
+        return publish(self)
+
+    monkeypatch.setattr(Warehouse, "publish", racing)
+    with pytest.raises(BackupError, match=r"not empty \(it holds artifacts\)"):
+        restore(there, made)
+    assert (there.home / "artifacts" / "notes.txt").read_text() == "mine"
+    assert not (there.home / module.RESTORING).exists()
+
+
+def test_a_run_that_the_backup_caught_is_failed_in_the_restored_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("DAGSTER_HOME", "")
+    monkeypatch.setenv("VOLCAST_HOME", "")
+
+    @dg.job(name="daily")
+    def daily() -> None:
+        pass
+
+    settings, there = Settings(home=tmp_path / "home"), Settings(home=tmp_path / "restored")
+    with Warehouse(settings).write():
+        pass
+    prepare_home(settings)
+    with dg.DagsterInstance.get() as instance:
+        run_id = instance.create_run_for_job(daily, status=dg.DagsterRunStatus.STARTED).run_id
+        with running(settings, instance, run_id, "daily"):
+            instance.event_log_storage.set_concurrency_slots("warehouse", 1)
+            instance.event_log_storage.claim_concurrency_slot("warehouse", run_id, "raw__ohlcv")
+            restore(there, backup(settings, tmp_path / "night").folder)
+    prepare_home(there)
+    with dg.DagsterInstance.get() as instance:
+        found = clean(there, instance)
+        assert (found.runs, found.slots) == ((run_id,), 1)
+        run = instance.get_run_by_id(run_id)
+        assert run is not None
+        assert run.status == dg.DagsterRunStatus.FAILURE
+        assert not instance.event_log_storage.get_concurrency_run_ids()
+
+
+def test_a_backup_lets_readers_in_and_keeps_to_the_memory_limit(home, tmp_path, monkeypatch):
+    impatient = home.model_copy(update={"lock_timeout_seconds": 0.3, "memory_limit": "64MiB"})
+    seen = []
+
+    def looking(connection: Any, *arguments: Any, **named: Any) -> None:
+        seen.append(connection.execute("SELECT current_setting('memory_limit'), current_setting('temp_directory')").fetchone())  # fmt: skip
+        attach(connection, *arguments, **named)
+
+    monkeypatch.setattr(backup_files, "attach", looking)
+    with Warehouse(home).read():
+        made = backup(impatient, tmp_path / "night")
+    assert seen[0] == ("64.0 MiB", str(tmp_path / "night.part" / ".spill.part"))
+    assert not any("spill" in name for name in made.manifest["files"])
+
+
+def test_a_file_that_goes_while_a_backup_is_made_is_none_of_it(home, tmp_path, monkeypatch):
+    real, temporary = shutil.copyfile, home.reports_dir / "2024-03-21.4194305"
+    temporary.write_text("half a report")
+
+    def renaming(source: Any, target: Any) -> Any:
+        if source == temporary:
+            temporary.unlink()
+        return real(source, target)
+
+    monkeypatch.setattr(backup_files.shutil, "copyfile", renaming)
+    made = backup(home, tmp_path / "night")
+    assert "reports/2024-03-20.html" in made.manifest["files"]
+    assert f"reports/{temporary.name}" not in made.manifest["files"]
+
+
 def test_a_backup_waits_for_the_writer(home, tmp_path):
     impatient = home.model_copy(update={"lock_timeout_seconds": 0.3})
     with Warehouse(home).write(), pytest.raises(RuntimeError, match="still locked"):
@@ -213,14 +348,28 @@ def test_a_backup_waits_for_the_writer(home, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_only_the_newest_backups_are_kept(own, tmp_path):
-    for place in range(3):
-        other = tmp_path / f"night-{place}"
-        shutil.copytree(own, other)
-        manifest = json.loads((other / MANIFEST).read_text())
-        manifest["created_at"] = f"2030-01-0{place + 1}T00:00:00+00:00"
-        (other / MANIFEST).write_text(json.dumps(manifest))
+def _backups(own: Path, **changes: dict[str, object]) -> None:
+    """Copies of a backup beside it, each with changes to its manifest."""
+    for name, change in changes.items():
+        shutil.copytree(own, own.with_name(name))
+        manifest = json.loads((own / MANIFEST).read_text())
+        (own.with_name(name) / MANIFEST).write_text(json.dumps(manifest | change))
+
+
+def test_only_the_newest_backups_of_a_home_are_kept(own, tmp_path):
+    _backups(
+        own,
+        first={"created_at": "2020-01-01T00:00:00+00:00"},
+        second={"created_at": "2020-01-02T00:00:00+00:00"},
+        of_another_home={"created_at": "2020-01-01T00:00:00+00:00", "home": "/other"},
+    )
     (tmp_path / "notes").mkdir()
-    deleted = keep_newest(own, 2)
-    assert sorted(path.name for path in deleted) == ["night", "night-0"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["night-1", "night-2", "notes"]
+    assert keep_newest(own, 2) == [tmp_path / "first"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["night", "notes", "of_another_home", "second"]  # fmt: skip
+
+
+def test_the_backup_just_made_is_kept_whatever_the_clock_says_and_links_to_it_lead(own, tmp_path):
+    _backups(own, ahead={"created_at": "2099-01-01T00:00:00+00:00"})
+    (tmp_path / "latest").symlink_to(own.name)
+    assert keep_newest(tmp_path / "latest", 1) == [tmp_path / "ahead"]
+    assert verify(tmp_path / "latest").folder == own

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import pandas as pd
 import pytest
 
+from orchestration import ledger
 from orchestration.doctor import examine
 from orchestration.ledger import LEDGERED, withdraw_rows
 from orchestration.retention import drop_old
@@ -142,3 +143,16 @@ def test_an_older_home_gets_its_ledger_from_what_is_stored(warehouse):
 
 def test_every_forecast_table_is_ledgered():
     assert set(LEDGERED) == {name for name in OUTPUT_TABLES if name.startswith("forecasts.")} - {"forecasts.ledger", "forecasts.superseded"}  # fmt: skip
+
+
+def test_a_clock_that_went_back_is_no_change_by_hand(warehouse, monkeypatch):
+    class Behind(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) - timedelta(hours=3)
+
+    store(warehouse, rows(1.0))
+    monkeypatch.setattr(ledger, "datetime", Behind)
+    store(warehouse, rows(2.0))
+    assert read(warehouse, "SELECT count(*) FROM forecasts.superseded WHERE superseded_at >= made_at") == [(1,)]  # fmt: skip
+    assert holds(warehouse)

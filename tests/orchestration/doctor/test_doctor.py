@@ -8,6 +8,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from orchestration.cli import app
 from orchestration.doctor import INVARIANTS, CannotLook, broken, examine
 from orchestration.ledger import fill_ledger
 from orchestration.settings import Settings
+from orchestration.streams import read_streams, write_stream
 from orchestration.warehouse import Warehouse, bump_revision, set_state
 from tests.orchestration.doctor.homes import break_by_hand, break_by_writing, healthy
 
@@ -102,6 +104,19 @@ BREAKAGES: dict[str, tuple[str, Break]] = {
     "an hour of bars that came later": (
         "known-hours",
         sql("UPDATE features.hourly SET known_on = known_on - 1 WHERE asset = 'BTC' AND known_on = '2024-03-20'"),
+    ),
+    "an hour of a bar that came later, where the hour's own is there too": (
+        "known-hours",
+        sql(
+            """
+            INSERT INTO raw.ohlcv
+            SELECT * EXCLUDE (i) REPLACE ('5m' AS "interval", ts + to_minutes(5 * i::INT) AS ts,
+                CASE WHEN i = 11 THEN known_at + INTERVAL 40 DAY ELSE known_at END AS known_at)
+            FROM raw.ohlcv, (SELECT unnest(range(12)) AS i) WHERE symbol = 'BTC/USDT' AND ts = '2024-03-18 00:00:00+00'
+            """,
+            "UPDATE raw.batches SET rows_inserted = rows_inserted + 12, rows_offered = rows_offered + 12",
+            "UPDATE features.hourly SET bars = 12 WHERE asset = 'BTC' AND ts = '2024-03-18 00:00:00+00'",
+        ),
     ),
     "an hour without a bar": (
         "known-hours",
@@ -305,6 +320,15 @@ def test_what_came_since_the_last_publish_is_no_fault(home):
     findings = {item.name: item for item in examine(home)}
     assert findings["published-copy"].holds
     assert "the next run publishes" in findings["published-copy"].note
+
+
+def test_a_cursor_that_moved_without_a_revision_is_no_fault(home):
+    warehouse = Warehouse(home)
+    with warehouse.write() as connection:
+        state = read_streams(connection, "ohlcv")["ohlcv"]
+        write_stream(connection, state.read("ok", "nothing new", [], datetime.now(UTC)))
+    assert broken(examine(home)) == []
+    assert not warehouse.publish()  # it is no reason for a new copy
 
 
 def test_an_older_layout_is_told_and_no_fault(home):
