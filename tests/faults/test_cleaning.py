@@ -19,7 +19,7 @@ from orchestration import cleaning
 from orchestration.cleaning import clean, running
 from orchestration.runs import prepare_home
 from orchestration.settings import PROJECT_ROOT, Settings
-from orchestration.warehouse import Warehouse, WarehouseError
+from orchestration.warehouse import Locked, Warehouse, WarehouseError
 
 HOLDER = textwrap.dedent(
     """
@@ -202,7 +202,7 @@ def test_nobody_opens_the_warehouse_while_files_are_removed(settings, instance, 
 
     monkeypatch.setattr(cleaning, "_remove", opening)
     assert clean(settings, instance).files == 1
-    assert waits == [WarehouseError]
+    assert waits == [Locked]
 
 
 def test_what_a_restore_gathered_stays_until_there_is_a_warehouse(settings, instance):

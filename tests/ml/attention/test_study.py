@@ -164,7 +164,7 @@ def test_every_trial_is_kept_before_the_next_begins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, planted: Panel
 ) -> None:
     spec = SPEC.model_copy(update={"output": str(tmp_path), "trials": 4})
-    monkeypatch.setattr(Panel, "read", lambda uri: planted)
+    monkeypatch.setattr(Panel, "read", lambda uri, sha256="": planted)
     calls: list[date] = []
 
     def killed(panel: Panel, origin: date, config: Mapping[str, Any], *rest: object) -> float:
