@@ -48,7 +48,7 @@ def read_until(monkeypatch):
         study, "write_training_snapshot", lambda settings, frames: ("folder", "5" * 64)
     )
     monkeypatch.setattr(study, "run_module", start)
-    monkeypatch.setattr(ml_study.Panel, "read", lambda uri: None)
+    monkeypatch.setattr(ml_study.Panel, "read", lambda uri, sha256="": None)
     monkeypatch.setattr(
         ml_study,
         "fit_value",

@@ -71,7 +71,8 @@ def test_units_are_confined(unit: Path) -> None:
     for name in ("EnvironmentFile", "Environment"):  # settings, secrets and the home
         assert name in service
     assert service["User"] == "volcast"
-    assert service["ExecStartPre"] == "/opt/volcast/.venv/bin/volcast prepare"
+    if "alert" not in unit.name:  # it only looks: without a home it fails, and says so
+        assert service["ExecStartPre"] == "/opt/volcast/.venv/bin/volcast prepare"
     if "webserver" in unit.name:
         assert "-h 127.0.0.1" in service["ExecStart"]
         assert "--read-only" in service["ExecStart"]
