@@ -6,7 +6,6 @@ folder, an empty home filled whole. Never: a file copy of an open database, a ha
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shutil
@@ -29,6 +28,7 @@ from orchestration.backup_files import (
     sync,
 )
 from orchestration.cleaning import FOLDER as RUN_LOCKS
+from orchestration.disk_space import is_full
 from orchestration.doctor.leftovers import started_runs
 from orchestration.metrics.home import note_backup
 from orchestration.settings import Settings
@@ -228,11 +228,10 @@ def _whole_or_nothing(
         shutil.rmtree(half, ignore_errors=True)
         if not isinstance(error, OSError | duckdb.Error | sqlite3.Error):
             raise
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or any(
-            text in str(error).lower() for text in ("no space left", "disk is full", "disk full")
-        )
         reason = (
-            f"no space left on {half.parent}: free some or choose another place" if full else error
+            f"no space for the files in {half.parent}: free some or choose another place"
+            if is_full(str(error))
+            else error
         )
         raise BackupError(f"{task} failed, nothing was kept: {reason}") from error
     else:

@@ -43,12 +43,16 @@ _NAMES = frozenset(
 V = TypeVar("V")
 
 
-class MaskedEventLogStorage(SqliteEventLogStorage):
-    """The log of every run, and the index of assets and checks over all runs."""
+class _OfTheHome:
+    """Lies under DAGSTER_HOME, where Dagster would put it: nothing to configure."""
 
     @classmethod
     def config_type(cls) -> Any:
         return {}
+
+
+class MaskedEventLogStorage(_OfTheHome, SqliteEventLogStorage):
+    """The log of every run, and the index of assets and checks over all runs."""
 
     @classmethod
     def from_config_value(
@@ -60,12 +64,8 @@ class MaskedEventLogStorage(SqliteEventLogStorage):
         super().store_event(masked(event, EventLogEntry))
 
 
-class MaskedRunStorage(SqliteRunStorage):
+class MaskedRunStorage(_OfTheHome, SqliteRunStorage):
     """Runs, and what the daemon says of itself: its heartbeat carries the errors of its loops."""
-
-    @classmethod
-    def config_type(cls) -> Any:
-        return {}
 
     @classmethod
     def from_config_value(
@@ -83,12 +83,8 @@ class MaskedRunStorage(SqliteRunStorage):
         super().update_backfill(masked(partition_backfill, PartitionBackfill))
 
 
-class MaskedScheduleStorage(SqliteScheduleStorage):
+class MaskedScheduleStorage(_OfTheHome, SqliteScheduleStorage):
     """Ticks of sensors and schedules, with the errors of those that failed."""
-
-    @classmethod
-    def config_type(cls) -> Any:
-        return {}
 
     @classmethod
     def from_config_value(

@@ -31,22 +31,22 @@ def findings(settings: Settings) -> Iterator[Finding]:
     yield _slots(settings)
 
 
+def _told(name: str, meaning: str, checked: int, left: list[str], note: str = "") -> Finding:
+    """A warning that holds where nothing is ``left``, and else shows the first of it."""
+    example, advice = (left[0], CLEANED) if left else ("", "")
+    return Finding(
+        name, meaning, not left, checked, len(left), example, advice, note, severity="warning"
+    )
+
+
 def _files(settings: Settings) -> Finding:
     busy = somebody_writes(settings)
     left = [] if busy else sorted(map(str, leftovers(settings)))
     with warehouse_free(settings) as free:
         left += sorted(map(str, of_writers(settings))) if free else []
-    return Finding(
-        "temporary-files",
-        "no unfinished file of a process that has ended lies in the home",
-        not left,
-        1,
-        len(left),
-        left[0] if left else "",
-        CLEANED if left else "",
-        note="not looked at: a run is alive" if busy else "",
-        severity="warning",
-    )
+    meaning = "no unfinished file of a process that has ended lies in the home"
+    note = "not looked at: a run is alive" if busy else ""
+    return _told("temporary-files", meaning, 1, left, note)
 
 
 def _runs(settings: Settings) -> Finding:
@@ -55,16 +55,8 @@ def _runs(settings: Settings) -> Finding:
     found = [
         f"run {run} is {status}, its process is gone" for run, status in started if run in dead
     ]
-    return Finding(
-        "dagster-runs",
-        "no run counts as started whose process is gone",
-        not found,
-        len(started),
-        len(found),
-        found[0] if found else "",
-        CLEANED if found else "",
-        severity="warning",
-    )
+    meaning = "no run counts as started whose process is gone"
+    return _told("dagster-runs", meaning, len(started), found)
 
 
 def started_runs(dagster_home: Path) -> list[tuple[str, ...]]:
@@ -96,16 +88,8 @@ def _slots(settings: Settings) -> Finding:
         for pool, run, step in slots
         if run in ended
     ]
-    return Finding(
-        "dagster-slots",
-        "no slot of a pool is held by a run that has ended",
-        not held,
-        len(slots),
-        len(held),
-        held[0] if held else "",
-        CLEANED if held else "",
-        severity="warning",
-    )
+    meaning = "no slot of a pool is held by a run that has ended"
+    return _told("dagster-slots", meaning, len(slots), held)
 
 
 def _rows(path: Path, query: str, parameters: list[str]) -> list[tuple[str, ...]]:

@@ -48,6 +48,9 @@ def prepare(look: Look, folder: Path) -> Callable[[], Finding]:
     if not built or json.loads(built["fingerprint"])[0] != project_fingerprint():
         note = "the stored features are of another version of the dbt project"
         return partial(REBUILT.finding, Count(note=note))
+    if "open_from" in built:
+        note = f"a run has yet to build the features from {built['open_from']} on"
+        return partial(REBUILT.finding, Count(note=note))
     _, offset, interval, assets = json.loads(built["fingerprint"])
     settings = look.settings.model_copy(
         update={"decision_offset_minutes": offset, "rv_interval": interval}

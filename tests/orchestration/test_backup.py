@@ -119,7 +119,7 @@ def test_no_space_is_told_and_leaves_nothing(home, tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(module.shutil, "copyfile", full)
-    with pytest.raises(BackupError, match=r"no space left on .*free some"):
+    with pytest.raises(BackupError, match=r"no space for .*free some"):
         backup(home, tmp_path / "night")
     assert list(tmp_path.iterdir()) == []
 
@@ -135,7 +135,7 @@ def test_no_space_for_a_restore_leaves_the_home_empty(made, tmp_path, monkeypatc
 
     monkeypatch.setattr(module.shutil, "copyfile", full)
     there = Settings(home=tmp_path / "home")
-    with pytest.raises(BackupError, match="no space left"):
+    with pytest.raises(BackupError, match="no space for"):
         restore(there, made)
     assert [path.name for path in there.home.iterdir()] == ["warehouse.lock"]
     restore(there, made)
