@@ -7,6 +7,7 @@ this process, or the children would inherit a half of them.
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import importlib
 import json
 import os
@@ -20,7 +21,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-TIMEOUT_SECONDS = 300
+TIMEOUT_SECONDS = 600
+BEGIN_SECONDS = 60
+"""A forked child that has not opened its log by then hangs in a lock that a thread of this process held at the fork: another is forked."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +62,8 @@ def serve(request: Request) -> Outcome:
     """Fork, wait and kill."""
     notes = Path(request.home).with_suffix(".outcome")
     notes.unlink(missing_ok=True)
+    child = _begun(request, notes)
     started = time.monotonic()
-    child = os.fork()
-    if child == 0:
-        _child(request, notes)
     killed, status = False, None
     while status is None:
         found, status_bits = os.waitpid(child, os.WNOHANG)
@@ -75,7 +76,10 @@ def serve(request: Request) -> Outcome:
         if passed > TIMEOUT_SECONDS:
             _end_group(child)
             os.waitpid(child, 0)
-            raise TimeoutError(f"{request.stage} in {request.home}: not done after {passed:.0f} s")
+            said = _log(request).read_text(errors="replace")[-4000:]
+            raise TimeoutError(
+                f"{request.stage} in {request.home}: not done after {passed:.0f} s: {said}"
+            )
         time.sleep(0.002)
     seconds = time.monotonic() - started
     told = json.loads(notes.read_text()) if notes.exists() else {}
@@ -84,17 +88,39 @@ def serve(request: Request) -> Outcome:
     return Outcome.of({**facts, **told})
 
 
+def _log(request: Request) -> Path:
+    return Path(request.home).with_suffix(".log")
+
+
+def _begun(request: Request, notes: Path) -> int:
+    """The process id of a child that has begun."""
+    for _ in range(3):
+        _log(request).unlink(missing_ok=True)
+        child = os.fork()
+        if child == 0:
+            _child(request, notes)
+        deadline = time.monotonic() + BEGIN_SECONDS
+        while not _log(request).exists() and time.monotonic() < deadline:
+            time.sleep(0.001)
+        if _log(request).exists():
+            return child
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    raise TimeoutError(
+        f"{request.stage} in {request.home}: three children hung as they were forked"
+    )
+
+
 def _child(request: Request, notes: Path) -> None:
     """The child's life; never returns."""
     os.setpgid(0, 0)
     told: dict[str, object] = {}
     code = 1
     try:
-        log = os.open(
-            Path(request.home).with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND
-        )
+        log = os.open(_log(request), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, 1)
         os.dup2(log, 2)
+        faulthandler.dump_traceback_later(TIMEOUT_SECONDS - 10, file=log)
         os.environ.update(request.environment)
         from tests.faults.points import Points
         from tests.faults.small_stages import SMALL, run_small
