@@ -6,6 +6,7 @@ this process, or the children would inherit a half of them.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import faulthandler
 import importlib
@@ -13,6 +14,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Iterator, Mapping
@@ -21,9 +23,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+SERVER = os.getpid()
 TIMEOUT_SECONDS = 600
-BEGIN_SECONDS = 60
-"""A forked child that has not opened its log by then hangs in a lock that a thread of this process held at the fork: another is forked."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,12 @@ class Outcome:
 
 def serve(request: Request) -> Outcome:
     """Fork, wait and kill."""
-    notes = Path(request.home).with_suffix(".outcome")
+    notes = _notes()
     notes.unlink(missing_ok=True)
-    child = _begun(request, notes)
     started = time.monotonic()
+    child = os.fork()
+    if child == 0:
+        _child(request, notes)
     killed, status = False, None
     while status is None:
         found, status_bits = os.waitpid(child, os.WNOHANG)
@@ -76,7 +79,7 @@ def serve(request: Request) -> Outcome:
         if passed > TIMEOUT_SECONDS:
             _end_group(child)
             os.waitpid(child, 0)
-            said = _log(request).read_text(errors="replace")[-4000:]
+            said = _log().read_text(errors="replace")[-4000:]
             raise TimeoutError(
                 f"{request.stage} in {request.home}: not done after {passed:.0f} s: {said}"
             )
@@ -88,27 +91,13 @@ def serve(request: Request) -> Outcome:
     return Outcome.of({**facts, **told})
 
 
-def _log(request: Request) -> Path:
-    return Path(request.home).with_suffix(".log")
+def _notes() -> Path:
+    """What a child tells: not beside its home, whose disk may be full."""
+    return Path(tempfile.gettempdir()) / f"volcast-stage-{SERVER}.outcome"
 
 
-def _begun(request: Request, notes: Path) -> int:
-    """The process id of a child that has begun."""
-    for _ in range(3):
-        _log(request).unlink(missing_ok=True)
-        child = os.fork()
-        if child == 0:
-            _child(request, notes)
-        deadline = time.monotonic() + BEGIN_SECONDS
-        while not _log(request).exists() and time.monotonic() < deadline:
-            time.sleep(0.001)
-        if _log(request).exists():
-            return child
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-    raise TimeoutError(
-        f"{request.stage} in {request.home}: three children hung as they were forked"
-    )
+def _log() -> Path:
+    return _notes().with_suffix(".log")
 
 
 def _child(request: Request, notes: Path) -> None:
@@ -117,7 +106,7 @@ def _child(request: Request, notes: Path) -> None:
     told: dict[str, object] = {}
     code = 1
     try:
-        log = os.open(_log(request), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        log = os.open(_log(), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(log, 1)
         os.dup2(log, 2)
         faulthandler.dump_traceback_later(TIMEOUT_SECONDS - 10, file=log)
@@ -140,7 +129,9 @@ def _child(request: Request, notes: Path) -> None:
         told = {"errors": [traceback.format_exc()]}
     finally:
         told["modules"] = sorted(sys.modules)
-        notes.write_text(json.dumps(told))
+        fresh = notes.with_suffix(".part")
+        fresh.write_text(json.dumps(told))
+        os.replace(fresh, notes)  # a kill may come while it is written
         sys.stdout.flush()
         os._exit(code)
 
@@ -176,6 +167,8 @@ def main() -> None:
 
         definitions.defs.resolve_job_def("daily")
     print("ready", flush=True)
+    atexit.register(_notes().unlink, missing_ok=True)
+    atexit.register(_log().unlink, missing_ok=True)
     for line in sys.stdin:
         told = json.loads(line)
         if "import" in told:
