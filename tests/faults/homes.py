@@ -94,7 +94,12 @@ class StageServer:
     def __init__(self, home: Home, *arguments: str) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.faults.stage_server", *arguments],
-            env={**home.variables, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"},
+            env={
+                **home.variables,
+                "OMP_NUM_THREADS": "1",
+                "OMP_WAIT_POLICY": "PASSIVE",
+                "ARROW_DEFAULT_MEMORY_POOL": "system",  # no allocator's thread at a fork
+            },
             cwd=PROJECT_ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -6,12 +6,15 @@ this process, or the children would inherit a half of them.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import faulthandler
 import importlib
 import json
 import os
 import signal
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Iterator, Mapping
@@ -20,7 +23,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-TIMEOUT_SECONDS = 300
+SERVER = os.getpid()
+TIMEOUT_SECONDS = 600
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class Outcome:
 
 def serve(request: Request) -> Outcome:
     """Fork, wait and kill."""
-    notes = Path(request.home).with_suffix(".outcome")
+    notes = _notes()
     notes.unlink(missing_ok=True)
     started = time.monotonic()
     child = os.fork()
@@ -75,7 +79,10 @@ def serve(request: Request) -> Outcome:
         if passed > TIMEOUT_SECONDS:
             _end_group(child)
             os.waitpid(child, 0)
-            raise TimeoutError(f"{request.stage} in {request.home}: not done after {passed:.0f} s")
+            said = _log().read_text(errors="replace")[-4000:]
+            raise TimeoutError(
+                f"{request.stage} in {request.home}: not done after {passed:.0f} s: {said}"
+            )
         time.sleep(0.002)
     seconds = time.monotonic() - started
     told = json.loads(notes.read_text()) if notes.exists() else {}
@@ -84,17 +91,25 @@ def serve(request: Request) -> Outcome:
     return Outcome.of({**facts, **told})
 
 
+def _notes() -> Path:
+    """What a child tells: not beside its home, whose disk may be full."""
+    return Path(tempfile.gettempdir()) / f"volcast-stage-{SERVER}.outcome"
+
+
+def _log() -> Path:
+    return _notes().with_suffix(".log")
+
+
 def _child(request: Request, notes: Path) -> None:
     """The child's life; never returns."""
     os.setpgid(0, 0)
     told: dict[str, object] = {}
     code = 1
     try:
-        log = os.open(
-            Path(request.home).with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND
-        )
+        log = os.open(_log(), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(log, 1)
         os.dup2(log, 2)
+        faulthandler.dump_traceback_later(TIMEOUT_SECONDS - 10, file=log)
         os.environ.update(request.environment)
         from tests.faults.points import Points
         from tests.faults.small_stages import SMALL, run_small
@@ -114,7 +129,9 @@ def _child(request: Request, notes: Path) -> None:
         told = {"errors": [traceback.format_exc()]}
     finally:
         told["modules"] = sorted(sys.modules)
-        notes.write_text(json.dumps(told))
+        fresh = notes.with_suffix(".part")
+        fresh.write_text(json.dumps(told))
+        os.replace(fresh, notes)  # a kill may come while it is written
         sys.stdout.flush()
         os._exit(code)
 
@@ -150,6 +167,8 @@ def main() -> None:
 
         definitions.defs.resolve_job_def("daily")
     print("ready", flush=True)
+    atexit.register(_notes().unlink, missing_ok=True)
+    atexit.register(_log().unlink, missing_ok=True)
     for line in sys.stdin:
         told = json.loads(line)
         if "import" in told:

@@ -20,6 +20,8 @@ from tests.faults.homes import copy_home, fingerprint, published_fingerprint
 from tests.faults.invariants import broken_invariants
 from tests.faults.kills import same, unfinished
 
+pytestmark = pytest.mark.timeout(3600)
+
 KILLED_RUNS = 6
 LAST = day_before(AS_OF, -2)
 """Two days after AS_OF."""
