@@ -84,7 +84,7 @@ class MaskedRunStorage(_OfTheHome, TableConnections, SqliteRunStorage):
         super().update_backfill(masked(partition_backfill, PartitionBackfill))
 
 
-class MaskedScheduleStorage(_OfTheHome, TableConnections, SqliteScheduleStorage):
+class MaskedScheduleStorage(_OfTheHome, SqliteScheduleStorage):
     """Ticks of sensors and schedules, with the errors of those that failed."""
 
     @classmethod

@@ -81,7 +81,7 @@ class EventConnections:
 
 
 class TableConnections:
-    """For a ``SqliteRunStorage`` or a ``SqliteScheduleStorage``: its connections, from an engine that stays."""
+    """For a ``SqliteRunStorage``: its connections, from an engine that stays."""
 
     _engines: Engines | None = None
 
