@@ -39,7 +39,9 @@ def read_project(parsed: Path) -> Any:
         return Manifest.from_msgpack(parsed.read_bytes(), decoder=extended_mashumuro_decoder)
     except FileNotFoundError:
         return None
-    except Exception as error:  # half a file, a folder in its place: whatever it is, parsing mends it
+    except (
+        Exception
+    ) as error:  # half a file, a folder in its place: whatever it is, parsing mends it
         print(f"{parsed} cannot be read and is made again: {type(error).__name__}")
         return None
 

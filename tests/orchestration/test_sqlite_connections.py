@@ -77,7 +77,5 @@ def test_events_of_several_threads_are_all_stored(instance: dg.DagsterInstance) 
     run = instance.get_run_by_id(two_steps.execute_in_process(instance=instance).run_id)
     before = len(instance.all_logs(run.run_id))
     with ThreadPoolExecutor(4) as pool:
-        list(
-            pool.map(lambda n: instance.report_engine_event(f"{n}", dagster_run=run), range(40))
-        )
+        list(pool.map(lambda n: instance.report_engine_event(f"{n}", dagster_run=run), range(40)))
     assert len(instance.all_logs(run.run_id)) == before + 40
