@@ -17,7 +17,7 @@ from typing import Any
 def main(parsed: Path, command: list[str]) -> int:
     from dbt.cli.main import dbtRunner
 
-    project = None if command[0] == "parse" else read_project(parsed)
+    project: Any = None if command[0] == "parse" else read_project(parsed)
     if project is None:
         made = dbtRunner().invoke(["parse", *_without_variables(command[1:])])
         if made.exception is not None or not made.success:
