@@ -89,16 +89,19 @@ def run(options: argparse.Namespace) -> tuple[dict[str, Any], Tables]:
     ]
 
 
-def write_market(folder: Path, coins: int, first: date, last: date, seed: int) -> int:
-    """Bars of every coin as ``ohlcv/5m.parquet``, one row group a month, as a dump that grows month by month; returns how many."""
-    path = folder / "ohlcv" / "5m.parquet"
+def write_market(
+    folder: Path, coins: int, first: date, last: date, seed: int, bars: str = "5m"
+) -> int:
+    """Bars of every coin as ``ohlcv/5m.parquet`` (or 1h), one row group a month, as a dump that grows month by month; returns how many."""
+    path = folder / "ohlcv" / f"{bars}.parquet"
+    a_day = {"1h": 24, "5m": BARS_A_DAY}[bars]
     if path.exists():
         return int(pq.read_metadata(path).num_rows)
     path.parent.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(seed)
     names = ["BTC", "ETH", *(f"C{number:03d}" for number in range(2, coins))][:coins]
     log_price = generator.uniform(0, 8, coins)
-    log_variance = np.full(coins, np.log(0.65**2 / 365 / BARS_A_DAY))
+    log_variance = np.full(coins, np.log(0.65**2 / 365 / a_day))
     level = log_variance.copy()
     writer = None
     temporary = path.with_suffix(".part")
@@ -110,7 +113,7 @@ def write_market(folder: Path, coins: int, first: date, last: date, seed: int) -
         blocks = []
         while day < month:
             log_variance += 0.05 * (level - log_variance) + 0.2 * generator.standard_normal(coins)
-            blocks.append(_day(generator, day, names, log_price, log_variance))
+            blocks.append(_day(generator, day, names, log_price, log_variance, a_day))
             day += timedelta(days=1)
         table = pa.concat_tables(blocks).combine_chunks()
         writer = writer or pq.ParquetWriter(temporary, table.schema, compression="zstd")
@@ -128,23 +131,24 @@ def _day(
     names: list[str],
     log_price: np.ndarray,
     log_variance: np.ndarray,
+    bars: int,
 ) -> pa.Table:
     """One day of all coins; moves ``log_price`` to its end. Arrays are (coin, bar)."""
     coins = len(names)
-    market = generator.standard_normal(BARS_A_DAY)
-    own = generator.standard_normal((coins, BARS_A_DAY))
+    market = generator.standard_normal(bars)
+    own = generator.standard_normal((coins, bars))
     returns = np.exp(log_variance / 2)[:, None] * (0.7 * market + 0.714 * own)
     closes = log_price[:, None] + np.cumsum(returns, axis=1)
     opens = np.concatenate([log_price[:, None], closes[:, :-1]], axis=1)
     wick = (
-        np.abs(generator.standard_normal((2, coins, BARS_A_DAY)))
+        np.abs(generator.standard_normal((2, coins, bars)))
         * np.exp(log_variance / 2)[:, None]
         * 0.5
     )
-    volume = np.exp(generator.standard_normal((coins, BARS_A_DAY)) + 6)
+    volume = np.exp(generator.standard_normal((coins, bars)) + 6)
     log_price[:] = closes[:, -1]
     start = int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) * 1_000_000
-    stamps = start + np.arange(BARS_A_DAY, dtype=np.int64) * 300_000_000
+    stamps = start + np.arange(bars, dtype=np.int64) * (86_400_000_000 // bars)
     numbers = {
         "open": np.exp(opens),
         "high": np.exp(np.maximum(opens, closes) + wick[0]),
@@ -154,11 +158,11 @@ def _day(
         "taker_buy_volume": volume * generator.uniform(0.3, 0.7, volume.shape),
     }
     symbols = pa.array([f"{name}/USDT" for name in names]).dictionary_encode()
-    index = pa.array(np.repeat(np.arange(coins, dtype=np.int32), BARS_A_DAY))
+    index = pa.array(np.repeat(np.arange(coins, dtype=np.int32), bars))
     return pa.table(
         {
             "venue": pa.DictionaryArray.from_arrays(
-                pa.array(np.zeros(coins * BARS_A_DAY, np.int32)), ["simulated"]
+                pa.array(np.zeros(coins * bars, np.int32)), ["simulated"]
             ),
             "symbol": pa.DictionaryArray.from_arrays(index, symbols.dictionary),
             "ts": pa.array(np.tile(stamps, coins), pa.timestamp("us", tz="UTC")),

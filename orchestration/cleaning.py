@@ -181,7 +181,8 @@ def leftovers(settings: Settings) -> Iterator[Path]:
     for folder in (settings.dagster_home, settings.reports_dir, artifacts / "specs"):
         yield from _of_the_dead(folder.glob("*.[0-9]*"))
     yield from (artifacts / "specs").glob(f"*{ABANDONED}")
-    yield from _of_the_dead((home / "model_cards").glob("*/.*.[0-9]*"))
+    for pattern in (".*.[0-9]*", "*/.*.[0-9]*"):
+        yield from _of_the_dead((home / "model_cards").glob(pattern))
     for model in (artifacts / "models").glob("*/"):
         with os.scandir(model) as entries:
             names = {entry.name for entry in entries}

@@ -24,6 +24,7 @@ from dagster_shared.serdes import deserialize_value, serialize_value
 
 from orchestration.masking import mask_logs, mask_tracebacks
 from orchestration.secrets import mask
+from orchestration.sqlite_connections import EventConnections, TableConnections
 
 mask_logs()
 mask_tracebacks()
@@ -51,7 +52,7 @@ class _OfTheHome:
         return {}
 
 
-class MaskedEventLogStorage(_OfTheHome, SqliteEventLogStorage):
+class MaskedEventLogStorage(_OfTheHome, EventConnections, SqliteEventLogStorage):
     """The log of every run, and the index of assets and checks over all runs."""
 
     @classmethod
@@ -64,7 +65,7 @@ class MaskedEventLogStorage(_OfTheHome, SqliteEventLogStorage):
         super().store_event(masked(event, EventLogEntry))
 
 
-class MaskedRunStorage(_OfTheHome, SqliteRunStorage):
+class MaskedRunStorage(_OfTheHome, TableConnections, SqliteRunStorage):
     """Runs, and what the daemon says of itself: its heartbeat carries the errors of its loops."""
 
     @classmethod

@@ -19,7 +19,7 @@ from typing import Any
 
 from orchestration.logs import current_run
 from orchestration.secrets import without_secrets
-from orchestration.settings import TRANSFORMS_DIR, Settings
+from orchestration.settings import PROJECT_ROOT, TRANSFORMS_DIR, Settings
 from orchestration.warehouse import Warehouse
 
 logger = logging.getLogger(__name__)
@@ -91,6 +91,17 @@ def project_fingerprint() -> str:
     return digest.hexdigest()[:16]
 
 
+def parsed_file(settings: Settings) -> Path:
+    """Where the project is kept as dbt has parsed it, named by what that hangs on."""
+    import hashlib
+    from importlib.metadata import version
+
+    versions = [version(name) for name in ("dbt-core", "dbt-adapters", "dbt-duckdb")]
+    parts = [project_fingerprint(), sys.version, *versions]
+    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+    return settings.dbt_target_dir / f"parsed-{digest}.msgpack"
+
+
 def build(
     settings: Settings,
     from_as_of: date,
@@ -116,8 +127,8 @@ def build(
         arguments.append("--full-refresh")
     results_path = settings.dbt_target_dir / "run_results.json"
     _make_way(results_path)
-    if not (manifest := settings.dbt_target_dir / "manifest.json").is_file():
-        _make_way(manifest)
+    if (parsed := parsed_file(settings)).exists() and not parsed.is_file():
+        _make_way(parsed)
     output = _run(settings, arguments, lock, may_fail=True)
     if not results_path.exists():
         raise DbtError(f"dbt stopped before it ran anything:\n{output[-4000:]}")
@@ -151,8 +162,8 @@ def _run(settings: Settings, arguments: list[str], lock: int, *, may_fail: bool 
         "-W",
         "ignore::RuntimeWarning:runpy",
         "-m",
-        "dbt.cli.main",
-        "--no-use-colors",
+        "orchestration.dbt_child",
+        str(parsed_file(settings)),
         *arguments,
         "--project-dir",
         str(TRANSFORMS_DIR),
@@ -162,9 +173,16 @@ def _run(settings: Settings, arguments: list[str], lock: int, *, may_fail: bool 
         str(settings.dbt_target_dir),
         "--log-path",
         str(settings.dbt_target_dir / "logs"),
+        "--log-level-file",
+        "info",  # the SQL as it was sent lies under compiled/ and run/
+        "--no-use-colors",
+        "--no-partial-parse",
     ]
     environment = {
         **without_secrets(os.environ),
+        "PYTHONPATH": os.pathsep.join(
+            filter(None, (str(PROJECT_ROOT), os.environ.get("PYTHONPATH")))
+        ),
         "VOLCAST_WAREHOUSE_PATH": str(settings.warehouse_path),
         "VOLCAST_MEMORY_LIMIT": settings.memory_limit,
         "VOLCAST_SPILL_DIR": str(settings.spill_dir()),

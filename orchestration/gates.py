@@ -14,6 +14,7 @@ from datetime import UTC, date, datetime, timedelta
 import duckdb
 import pandas as pd
 
+from orchestration.gate_reference import StoredReference
 from orchestration.settings import Settings
 from orchestration.sources.schema import TABLES
 from orchestration.warehouse import (
@@ -24,13 +25,16 @@ from orchestration.warehouse import (
     replace_rows,
     set_json_state,
 )
-from quality import Result, Verdict, validate
+from quality import SUITES as QUALITY_SUITES
+from quality import Reference, Result, Verdict, validate
 
 FEATURE_SUITES = ("features.daily", "features.hourly", "features.realized")
 RAW_SUITES = tuple(table.qualified_name for table in TABLES.values())
 SUITES = (*RAW_SUITES, *FEATURE_SUITES)
 ASSET_SUITES = ("raw.ohlcv", *FEATURE_SUITES)
 """Suites in which every coin must be there; other modalities cover some coins only."""
+LARGE_SUITES = ("raw.ohlcv",)
+"""Suites whose reference stays in the warehouse; of the others' it is small."""
 REFERENCE_DAYS = 90
 """Days before the checked ones that units, drift and missing coins are judged against."""
 GATED_ROWS = {
@@ -80,13 +84,13 @@ def run_gate(
             connection, warehouse.settings, suite, from_as_of, to_as_of
         )
         assets = _expected_assets(connection, warehouse.settings, to_as_of)
-    verdict = validate(
-        suite,
-        frame,
-        reference=reference,
-        now=warehouse.settings.decision_time(to_as_of),
-        assets=assets if suite in ASSET_SUITES else None,
-    )
+        verdict = validate(  # while the connection is open: a stored reference reads what a check asks for
+            suite,
+            frame,
+            reference=reference,
+            now=warehouse.settings.decision_time(to_as_of),
+            assets=assets if suite in ASSET_SUITES else None,
+        )
     if quarantined is not None:
         verdict = Verdict(
             suite=suite,
@@ -287,7 +291,7 @@ def _guarded_rows(
     suite: str,
     from_as_of: date,
     to_as_of: date,
-) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+) -> tuple[pd.DataFrame, pd.DataFrame | Reference | None]:
     schema, table = suite.split(".")
     if schema == "raw":
         # A first run's window holds all of history: a gate looks at what became known since the last decision.
@@ -299,7 +303,18 @@ def _guarded_rows(
         )
         window = {"after": start, "before": until, "until": until}
         frame = connection.execute(query, window).df()
-        window |= {"after": start - timedelta(days=REFERENCE_DAYS), "before": start}
+        earliest = start - timedelta(days=REFERENCE_DAYS)
+        if suite in LARGE_SUITES:
+            stored = StoredReference(
+                connection,
+                TABLES[table],
+                QUALITY_SUITES[suite].columns,
+                earliest,
+                start,
+                GATED_ROWS.get(table, "true"),
+            )
+            return frame, stored if len(stored) else None
+        window |= {"after": earliest, "before": start}
         earlier = connection.execute(query, window).df()
         return frame, None if earlier.empty else earlier
     column = {"daily": "as_of", "hourly": "known_on", "realized": "known_on"}[table]

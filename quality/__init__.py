@@ -12,17 +12,28 @@ from datetime import datetime
 import pandas as pd
 
 from quality.engine import run_suite
+from quality.reference import FrameReference, Reference
 from quality.suites import SUITES
 from quality.verdict import CRITICAL, WARNING, Result, Severity, Verdict
 
-__all__ = ["CRITICAL", "SUITES", "WARNING", "Result", "Severity", "Verdict", "validate"]
+__all__ = [
+    "CRITICAL",
+    "SUITES",
+    "WARNING",
+    "FrameReference",
+    "Reference",
+    "Result",
+    "Severity",
+    "Verdict",
+    "validate",
+]
 
 
 def validate(
     suite: str,
     frame: pd.DataFrame,
     *,
-    reference: pd.DataFrame | None = None,
+    reference: pd.DataFrame | Reference | None = None,
     now: datetime | None = None,
     assets: Iterable[str] | None = None,
     rows_only: bool = False,
@@ -32,7 +43,7 @@ def validate(
     ``suite``: a table name such as ``raw.ohlcv`` or ``features.daily`` (the keys of ``SUITES``).
     ``frame``: all rows of a window of time over all coins, so that gaps and missing coins can be told.
     ``reference``: earlier rows of the same table, for drift, changed units, the bar before the first one and the
-    coins to expect.
+    coins to expect; a frame, or a ``Reference`` where there are too many for one.
     ``now``: the decision time, with a time zone; without it, age and look-ahead are not checked.
     ``assets``: the coins that must be there; without it, those of the reference.
     ``rows_only``: ask only what refuses single rows, for batches on their way in; the rest is asked of whole windows.

@@ -79,13 +79,16 @@ def bar_closed_when_known(evidence: Evidence) -> Mask:
     return np.asarray(~(spare < 0) | unknown.to_numpy(), dtype=bool)
 
 
-def _with_history(evidence: Evidence) -> tuple[pd.DataFrame, int]:
-    """The frame behind its reference, so that its first bars have a neighbour; and the number of rows put before it."""
-    frame, reference = evidence.frame, evidence.reference
-    if reference is None or set(frame.columns) - set(reference.columns):
+def _with_history(
+    evidence: Evidence, columns: tuple[str, ...], series: tuple[str, ...]
+) -> tuple[pd.DataFrame, int]:
+    """These columns of the frame behind the reference's rows beside it, so that its first bars have a neighbour; and how many were put before."""
+    wanted = [*columns, *(name for name in ("known_at",) if name in evidence.frame)]
+    frame, reference = evidence.frame[wanted], evidence.reference
+    if reference is None or not reference.has(wanted):
         return frame, 0
-    columns = list(frame.columns)
-    return pd.concat([reference[columns], frame], ignore_index=True), len(reference)
+    before = reference.beside(evidence.frame, wanted, series)
+    return pd.concat([before, frame], ignore_index=True), len(before)
 
 
 def _price_moves(evidence: Evidence) -> tuple[Mask, Mask]:
@@ -94,8 +97,11 @@ def _price_moves(evidence: Evidence) -> tuple[Mask, Mask]:
     A leap in the last bar of the reference that the first bar of the frame undoes counts for that first bar: when the
     leap was looked at, nobody could tell.
     """
-    frame, history = _with_history(evidence)
-    bars = Sequence.of(frame, ("venue", "symbol", "interval"))
+    series = ("venue", "symbol", "interval")
+    frame, history = _with_history(
+        evidence, (*series, "ts", "open", "high", "low", "close"), series
+    )
+    bars = Sequence.of(frame, series)
     opened, high = _values(frame, "open"), _values(frame, "high")
     low, close = _values(frame, "low"), _values(frame, "close")
     limit = np.log(SPIKE)
@@ -172,7 +178,7 @@ def value_not_leaping(
     """``column`` changes by less than ``factor`` against the value before it in its series; of ``metrics``, or all."""
 
     def condition(evidence: Evidence) -> Mask:
-        frame, history = _with_history(evidence)
+        frame, history = _with_history(evidence, (*keys, "ts", column), keys)
         values = _values(frame, column)
         with np.errstate(all="ignore"):
             change = np.abs(np.log(values / Sequence.of(frame, keys).before(values)))

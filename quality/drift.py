@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from quality.frames import Floats
+from quality.reference import Reference
 from quality.sequences import listing
 from quality.suite import Evidence, FrameMeasure, Measurement
 
@@ -94,11 +95,14 @@ def off_scale_columns(columns: tuple[str, ...]) -> FrameMeasure:
 
 
 def _both(
-    frame: pd.DataFrame, reference: pd.DataFrame, columns: tuple[str, ...]
+    frame: pd.DataFrame, reference: Reference, columns: tuple[str, ...]
 ) -> Iterator[tuple[str, Floats, Floats]]:
     """Columns that both have, as finite values; ``log_range`` is made where a frame has high and low."""
     for column in columns:
-        pair = [_column(table, column) for table in (frame, reference)]
+        needed = ("high", "low") if column == "log_range" and column not in frame else (column,)
+        if not reference.has(needed):
+            continue
+        pair = [_column(table, column) for table in (frame, reference.rows(needed))]
         if all(values is not None for values in pair):
             sample, usual = (values[np.isfinite(values)] for values in pair if values is not None)
             yield column, sample, usual
@@ -127,11 +131,11 @@ def dark_columns(columns: tuple[str, ...]) -> FrameMeasure:
 
     def measure(evidence: Evidence) -> Measurement | str:
         reference = evidence.reference
-        if reference is None or reference.empty:
+        if reference is None or not len(reference):
             return "no reference given"
-        compared = [c for c in columns if c in evidence.frame and c in reference]
+        compared = [c for c in columns if c in evidence.frame and reference.has([c])]
         now = evidence.frame[compared].notna().mean()
-        usual = reference[compared].notna().mean()
+        usual = reference.rows(compared).notna().mean()
         dark = sorted(now.index[(usual > 0.5) & (now < 0.2)])
         return Measurement(len(dark), listing([str(name) for name in dark]))
 

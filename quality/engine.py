@@ -21,6 +21,7 @@ from quality.great_expectations_runner import (
     ask_great_expectations,
     needs_decision_time,
 )
+from quality.reference import FrameReference, Reference
 from quality.sequences import listing
 from quality.suite import Evidence, Expectation, Suite
 from quality.verdict import CRITICAL, NOT_CHECKED, Result, Verdict
@@ -41,7 +42,7 @@ class _Plan:
 def run_suite(
     suite: Suite,
     frame: pd.DataFrame,
-    reference: pd.DataFrame | None,
+    reference: pd.DataFrame | Reference | None,
     now: datetime | None,
     assets: Iterable[str] | None,
     rows_only: bool = False,
@@ -58,7 +59,9 @@ def run_suite(
     evidence = Evidence(
         found.frame,
         found.unreadable,
-        typed(reference, suite.columns).frame if reference is not None else None,
+        FrameReference(reference, suite.columns)
+        if isinstance(reference, pd.DataFrame)
+        else reference,
         tuple(assets) if assets is not None else None,
         pd.Timestamp(now).tz_convert("UTC") if now is not None else None,
     )

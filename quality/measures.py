@@ -13,6 +13,7 @@ import pandas as pd
 
 from quality.conditions import eight_hour_rate
 from quality.frames import Floats
+from quality.reference import typical_sizes
 from quality.sequences import (
     BAR_LENGTHS,
     DAY,
@@ -63,7 +64,8 @@ def vanished_coins(hours: float) -> FrameMeasure:
         }
         expected = set(evidence.assets or ())
         if evidence.reference is not None and len(evidence.reference) and not expected:
-            expected = set(_coins(evidence.reference).dropna().astype(str))
+            name = "asset" if evidence.reference.has(["asset"]) else "symbol"
+            expected = set(_coins(evidence.reference.rows([name])).dropna().astype(str))
         for coin in expected - set(last.index.astype(str)):
             gone[coin] = f"{coin}: no row at all"
         return Measurement(len(gone), listing([gone[coin] for coin in sorted(gone)]))
@@ -80,8 +82,12 @@ def absent_assets(time: str) -> FrameMeasure:
         if pd.isna(newest):
             return f"no {time}"
         expected = set(evidence.assets or _names(frame))
-        if not evidence.assets and evidence.reference is not None:
-            expected |= _names(evidence.reference)
+        if (
+            not evidence.assets
+            and evidence.reference is not None
+            and evidence.reference.has(["asset"])
+        ):
+            expected |= _names(evidence.reference.rows(["asset"]))
         there = set(frame.loc[frame[time] == newest, "asset"].dropna().astype(str))
         gone = sorted(expected - there)
         return Measurement(len(gone), f"{listing(gone)} at {newest:%Y-%m-%d}" if gone else "")
@@ -226,7 +232,7 @@ def funding_disagreement(evidence: Evidence) -> Measurement | str:
 
 
 def of_settlements(measure: FrameMeasure) -> FrameMeasure:
-    """The same figure without running funding rates, whose symbols say ``(current)``: they settle nothing and come at any time."""
+    """The same figure, of the frame alone, without running funding rates, whose symbols say ``(current)``: they settle nothing and come at any time."""
 
     def settled(frame: pd.DataFrame) -> pd.Series:
         return ~frame["symbol"].astype("object").str.contains("(current)", regex=False, na=False)
@@ -235,13 +241,12 @@ def of_settlements(measure: FrameMeasure) -> FrameMeasure:
         rows = settled(evidence.frame)
         if not rows.any():
             return "no settlement"
-        reference = evidence.reference
         return measure(
             replace(
                 evidence,
                 frame=evidence.frame[rows].reset_index(drop=True),
                 unreadable=evidence.unreadable[rows.to_numpy()],
-                reference=None if reference is None else reference[settled(reference)],
+                reference=None,
             )
         )
 
@@ -261,17 +266,12 @@ def level_shift(
 
     def measure(evidence: Evidence) -> Measurement | str:
         reference = evidence.reference
-        if reference is None or {column, *keys} - set(reference.columns):
+        if reference is None or not reference.has([column, *keys]):
             return "no reference given"
-        medians = []
-        for frame in (evidence.frame, reference):
-            size = frame[column].abs()
-            usable = size > 0
-            if metrics is not None:
-                usable &= frame["metric"].isin(metrics)
-            if besides:
-                usable &= ~frame["metric"].isin(besides)
-            medians.append(size[usable].groupby([frame[key].astype(str) for key in keys]).median())
+        medians = [
+            typical_sizes(evidence.frame, column, keys, metrics, besides),
+            reference.typical_sizes(column, keys, metrics, besides),
+        ]
         both = pd.concat(medians, axis=1, join="inner").replace(np.inf, np.nan).dropna()
         if both.empty:
             return "no series in common with the reference"

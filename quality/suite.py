@@ -19,6 +19,7 @@ from typing import Any
 import pandas as pd
 
 from quality.frames import Kind, Mask
+from quality.reference import Reference
 from quality.verdict import CRITICAL, Severity
 
 NOW = "{now}"
@@ -33,7 +34,7 @@ class Evidence:
 
     frame: pd.DataFrame
     unreadable: Mask
-    reference: pd.DataFrame | None
+    reference: Reference | None
     assets: tuple[str, ...] | None
     now: pd.Timestamp | None
 

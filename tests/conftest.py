@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes run tests side by side
+os.environ.pop(
+    "PYTHONDONTWRITEBYTECODE", None
+)  # as in ./volcast: the processes of the tests compile nothing twice
 for _name in [name for name in os.environ if name.startswith("VOLCAST_")]:
     if _name not in ("VOLCAST_TEST_ARCHIVE", "VOLCAST_SCREENSHOTS"):
         del os.environ[_name]  # a developer's own settings must not steer the tests

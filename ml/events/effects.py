@@ -17,7 +17,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student
 
 Floats = NDArray[np.float64]
 
@@ -74,6 +73,8 @@ def event_effect(values: Floats, active: Floats, horizon: int) -> Effect:
     total = float(moments @ moments)
     for lag in range(1, lags + 1):
         total += 2.0 * (1.0 - lag / (lags + 1)) * float(moments[lag:] @ moments[:-lag])
+    from scipy.stats import t as student  # half a second: only when there is work
+
     half = float(student.ppf(0.5 + LEVEL / 2, count - 1)) * np.sqrt(max(total, 0.0)) / size
     return Effect(estimate, estimate - half, estimate + half, count, shown, quiet)
 

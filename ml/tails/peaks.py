@@ -18,7 +18,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2
 
 Floats = NDArray[np.float64]
 
@@ -135,6 +134,8 @@ def _interval(
     and with each the farthest zeta that the rest of the allowed loss of likelihood pays for.
     """
     best = float(_likelihood(np.array([shape]), np.array([scale]), peaks)[0])
+    from scipy.stats import chi2  # half a second: only when there is work
+
     least = best - 0.5 * float(chi2.ppf(LEVEL, 1)) * horizon
     shapes = np.append(_GRID, shape)
     scales = _best_scale(shapes, peaks)

@@ -10,69 +10,21 @@ from datetime import date, timedelta
 from typing import Any
 
 import dagster as dg
-from dagster_dbt import DagsterDbtTranslator, build_dbt_asset_specs
 
 from orchestration import dbt
-from orchestration.assets.common import DAILY_FRESHNESS, OWNERS, WAREHOUSE_POOL, source_metadata
+from orchestration.assets.common import WAREHOUSE_POOL, source_metadata
+from orchestration.assets.dbt_specs import data_tests, key_of_node, model_specs
 from orchestration.markdown import in_markdown
-from orchestration.partitions import DAILY, ONE_RUN, day_range
+from orchestration.partitions import ONE_RUN, day_range
 from orchestration.platform import Platform
 from orchestration.settings import Settings
 from orchestration.warehouse import Warehouse, bump_revision, get_json_state, set_json_state
 
 STATE_KEY = "features_built"
-GROUPS = {
-    "staging": "features_staging",
-    "intermediate": "features_intermediate",
-    "features": "features",
-}
 MANIFEST = dbt.ensure_manifest(Settings.from_env())
 
 
-class TableAddresses(DagsterDbtTranslator):
-    """A dbt relation's Dagster key is its SQL address; its group is its layer."""
-
-    def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
-        name = (
-            dbt_resource_props.get("alias")
-            or dbt_resource_props.get("identifier")
-            or dbt_resource_props["name"]
-        )
-        return dg.AssetKey([dbt_resource_props["schema"], name])
-
-    def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
-        return GROUPS.get(dbt_resource_props["schema"])
-
-
-def _specs() -> list[dg.AssetSpec]:
-    specs = build_dbt_asset_specs(manifest=MANIFEST, dagster_dbt_translator=TableAddresses())
-    return [
-        spec.replace_attributes(
-            owners=OWNERS,
-            kinds={"dbt", "duckdb"},
-            partitions_def=DAILY if spec.key.path[0] == "features" else None,
-            freshness_policy=DAILY_FRESHNESS if spec.key.path[0] == "features" else None,
-        )
-        for spec in specs
-    ]
-
-
-def _key_of_node(unique_id: str) -> dg.AssetKey:
-    node = MANIFEST["nodes"].get(unique_id) or MANIFEST["sources"][unique_id]
-    return TableAddresses().get_asset_key(node)
-
-
-def _tests() -> dict[dg.AssetKey, list[str]]:
-    """dbt data tests by the Dagster asset that they guard, as unique ids."""
-    tests: dict[dg.AssetKey, list[str]] = {}
-    for unique_id, node in MANIFEST["nodes"].items():
-        guarded = node.get("attached_node") or ""
-        if node["resource_type"] == "test" and guarded.startswith("model."):
-            tests.setdefault(_key_of_node(guarded), []).append(unique_id)
-    return tests
-
-
-TESTS = _tests()
+TESTS = data_tests(MANIFEST)
 CHECK_NAME = "data_tests"
 PASSED = ("pass", "success", "warn")
 BARS_AT_ONCE = 4_000_000
@@ -81,7 +33,7 @@ BARS_AT_ONCE = 4_000_000
 
 @dg.multi_asset(
     name="dbt_features",
-    specs=_specs(),
+    specs=model_specs(MANIFEST),
     check_specs=[
         dg.AssetCheckSpec(
             name=CHECK_NAME,
@@ -252,7 +204,7 @@ def _results(
                 row = connection.execute(f"SELECT count(*) FROM {relation}").fetchone()
                 extra["dagster/row_count"] = int(row[0]) if row else 0
             yield dg.MaterializeResult(
-                asset_key=_key_of_node(node["unique_id"]),
+                asset_key=key_of_node(node),
                 metadata={
                     **source_metadata(platform),
                     **extra,
