@@ -43,4 +43,5 @@ def storage_url(database: str) -> str:
     if host.startswith("/"):  # a folder of sockets
         words["host"], host = host, ""
     query = f"?{urlencode(words, quote_via=quote)}" if words else ""
-    return f"postgresql://{login}@{host}:{port}/{quote(name, safe='')}{query}"
+    # the driver by name: without one SQLAlchemy 2.1 takes psycopg 3, and Dagster brings psycopg2
+    return f"postgresql+psycopg2://{login}@{host}:{port}/{quote(name, safe='')}{query}"
