@@ -18,6 +18,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -217,14 +218,30 @@ class Deployment:
         return frozenset(self._replaced)
 
 
+SWITCHED_ON_EARLIER = """
+import sys
+import dagster._core.scheduler.scheduler as scheduler
+from dagster._cli import main
+ago, now = float(sys.argv.pop(1)), scheduler.get_current_timestamp
+scheduler.get_current_timestamp = lambda: now() - ago
+main()
+"""
+
+
 @contextmanager
-def deployment(deployed: Deployment) -> Iterator[Deployment]:
-    """The deployment up to a healthy webserver and daemon, in the order that the file demands; stopped at the end."""
+def deployment(deployed: Deployment, schedule: str, ago: timedelta) -> Iterator[Deployment]:
+    """The deployment up to a healthy webserver and daemon, in the order that the file demands; stopped at the end.
+
+    A schedule is switched on by an operator's command with a clock that is behind by ``ago``, before the daemon starts: it finds the ticks since then as missed.
+    """
     try:
         deployed.make_databases()
         deployed.run("migrate")
         deployed.start("code")
         deployed.wait_healthy("code")
+        words = ["schedule", "start", schedule, "-w", "/etc/volcast/workspace.yaml"]
+        done = deployed.call("daemon", "python", "-c", SWITCHED_ON_EARLIER, str(ago.total_seconds()), *words)  # fmt: skip
+        assert done.returncode == 0, done.stderr
         for name in ("daemon", "webserver"):
             deployed.start(name)
         for name in ("webserver", "daemon"):
