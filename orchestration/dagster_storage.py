@@ -1,7 +1,7 @@
-"""Dagster's own SQLite storage with secrets masked before anything is stored.
+"""Dagster's own storage with secrets masked before anything is stored: SQLite files, or PostgreSQL where ``VOLCAST_DAGSTER_DATABASE`` names one.
 
 In: events of runs, ticks of sensors and schedules, heartbeats of the daemon and backfills, from whichever process makes them. Out: the same without
-secrets, in the files where Dagster would put them. ``dagster.yaml`` names the classes, so the daemon, the webserver and every run use them, and mask
+secrets, where Dagster would put them. ``dagster.yaml`` names the classes, so the daemon, the webserver and every run use them, and mask
 their logs too. Never: a key, name or id changed by which Dagster finds what it stored.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +25,7 @@ from dagster_shared.serdes import deserialize_value, serialize_value
 
 from orchestration.masking import mask_logs, mask_tracebacks
 from orchestration.secrets import mask
+from orchestration.settings import Settings
 from orchestration.sqlite_connections import EventConnections, TableConnections
 
 mask_logs()
@@ -52,54 +54,90 @@ class _OfTheHome:
         return {}
 
 
-class MaskedEventLogStorage(_OfTheHome, EventConnections, SqliteEventLogStorage):
+class MaskedEvents:
+    """Before a storage of events: what it is given to store, without secrets."""
+
+    def store_event(self, event: EventLogEntry) -> None:
+        super().store_event(masked(event, EventLogEntry))  # type: ignore[misc]
+
+    def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
+        super().store_event_batch([masked(event, EventLogEntry) for event in events])  # type: ignore[misc]
+
+
+class MaskedHeartbeats:
+    """Before a storage of runs: what the daemon says of itself, for its heartbeat carries the errors of its loops; and backfills."""
+
+    def add_daemon_heartbeat(self, daemon_heartbeat: DaemonHeartbeat) -> None:
+        super().add_daemon_heartbeat(masked(daemon_heartbeat, DaemonHeartbeat))  # type: ignore[misc]
+
+    def add_backfill(self, partition_backfill: PartitionBackfill) -> None:
+        super().add_backfill(masked(partition_backfill, PartitionBackfill))  # type: ignore[misc]
+
+    def update_backfill(self, partition_backfill: PartitionBackfill) -> None:
+        super().update_backfill(masked(partition_backfill, PartitionBackfill))  # type: ignore[misc]
+
+
+class MaskedTicks:
+    """Before a storage of ticks: sensors and schedules, with the errors of those that failed."""
+
+    def create_tick(self, tick_data: TickData) -> InstigatorTick:
+        made: InstigatorTick = super().create_tick(masked(tick_data, TickData))  # type: ignore[misc]
+        return made
+
+    def update_tick(self, tick: InstigatorTick) -> InstigatorTick:
+        shown = tick._replace(tick_data=masked(tick.tick_data, TickData))
+        kept: InstigatorTick = super().update_tick(shown)  # type: ignore[misc]
+        return kept
+
+
+class MaskedEventLogStorage(_OfTheHome, MaskedEvents, EventConnections, SqliteEventLogStorage):
     """The log of every run, and the index of assets and checks over all runs."""
 
     @classmethod
     def from_config_value(
         cls, inst_data: ConfigurableClassData | None, config_value: Any
     ) -> MaskedEventLogStorage:
+        if found := _in_postgres("PostgresEvents", inst_data):
+            return found
         return cls(str(_dagster_home() / "history" / "runs"), inst_data)
 
-    def store_event(self, event: EventLogEntry) -> None:
-        super().store_event(masked(event, EventLogEntry))
 
-
-class MaskedRunStorage(_OfTheHome, TableConnections, SqliteRunStorage):
-    """Runs, and what the daemon says of itself: its heartbeat carries the errors of its loops."""
+class MaskedRunStorage(_OfTheHome, MaskedHeartbeats, TableConnections, SqliteRunStorage):
+    """Runs, backfills and the daemon's heartbeats."""
 
     @classmethod
     def from_config_value(
         cls, inst_data: ConfigurableClassData | None, config_value: Any
     ) -> MaskedRunStorage:
+        if found := _in_postgres("PostgresRuns", inst_data):
+            return found
         return cls.from_local(str(_dagster_home() / "history"), inst_data)
 
-    def add_daemon_heartbeat(self, daemon_heartbeat: DaemonHeartbeat) -> None:
-        super().add_daemon_heartbeat(masked(daemon_heartbeat, DaemonHeartbeat))
 
-    def add_backfill(self, partition_backfill: PartitionBackfill) -> None:
-        super().add_backfill(masked(partition_backfill, PartitionBackfill))
-
-    def update_backfill(self, partition_backfill: PartitionBackfill) -> None:
-        super().update_backfill(masked(partition_backfill, PartitionBackfill))
-
-
-class MaskedScheduleStorage(_OfTheHome, SqliteScheduleStorage):
-    """Ticks of sensors and schedules, with the errors of those that failed."""
+class MaskedScheduleStorage(_OfTheHome, MaskedTicks, SqliteScheduleStorage):
+    """Sensors and schedules: which are on, and their ticks."""
 
     @classmethod
     def from_config_value(
         cls, inst_data: ConfigurableClassData | None, config_value: Any
     ) -> MaskedScheduleStorage:
+        if found := _in_postgres("PostgresTicks", inst_data):
+            return found
         made = cls.from_local(str(_dagster_home() / "schedules"), inst_data)
         assert isinstance(made, cls)  # noqa: S101 - from_local makes an instance of its class
         return made
 
-    def create_tick(self, tick_data: TickData) -> InstigatorTick:
-        return super().create_tick(masked(tick_data, TickData))
 
-    def update_tick(self, tick: InstigatorTick) -> InstigatorTick:
-        return super().update_tick(tick._replace(tick_data=masked(tick.tick_data, TickData)))
+def _in_postgres(kind: str, inst_data: ConfigurableClassData | None) -> Any:
+    """The storage of that name over PostgreSQL; None where no database is set, and SQLite files are meant."""
+    database = Settings.from_env().dagster_database
+    if not database:
+        return None
+    from orchestration import dagster_postgres_storage
+
+    return getattr(dagster_postgres_storage, kind)(
+        dagster_postgres_storage.storage_url(database), inst_data=inst_data
+    )
 
 
 def masked(value: V, kind: type[V]) -> V:

@@ -53,17 +53,32 @@ class _MaskedRecords:
 
 
 def check_storage() -> None:
-    """Say so where what Dagster stores is not masked: DAGSTER_HOME has no ``dagster.yaml``, or another than the project's."""
+    """Say so where what Dagster stores is not masked: DAGSTER_HOME has no ``dagster.yaml``, or one that stores and logs otherwise than the project's."""
     home = os.environ.get("DAGSTER_HOME", "")
     if not home:
         return
     held = Path(home) / "dagster.yaml"
-    if not held.is_file() or held.read_bytes() != _INSTANCE.read_bytes():
+    if not held.is_file() or not (held.read_bytes() == _INSTANCE.read_bytes() or _like_ours(held)):
         logging.getLogger(__name__).warning(
             "%s is not the project's dagster.yaml: secrets in events and errors are stored as they come, and logs and limits may be missing; "
             "run `volcast prepare` and start this process again",
             held,
         )
+
+
+def _like_ours(held: Path) -> bool:
+    """Whether another ``dagster.yaml``, such as Dagster's Helm chart writes, has the project's storages, logs and limits."""
+    import yaml
+
+    try:
+        found, wanted = (yaml.safe_load(path.read_text()) for path in (held, _INSTANCE))
+        parts = ("event_log_storage", "run_storage", "schedule_storage", "concurrency")
+        return all(found.get(part) == wanted[part] for part in parts) and (
+            found["python_logs"]["dagster_handler_config"]
+            == wanted["python_logs"]["dagster_handler_config"]
+        )
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError, UnicodeDecodeError):
+        return False
 
 
 def mask_tracebacks() -> None:

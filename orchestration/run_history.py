@@ -1,4 +1,4 @@
-"""Past runs of a home, read from Dagster's own SQLite files without loading Dagster.
+"""Past runs of a home, read from Dagster's own tables without loading Dagster.
 
 In: settings. Out: runs, newest first, and how long their stages took. It answers in milliseconds, and also when Dagster or the warehouse cannot be opened;
 a test holds what it reads equal to what Dagster says. Never writes, never raises where there is no run yet.
@@ -6,14 +6,11 @@ a test holds what it reads equal to what Dagster says. Never writes, never raise
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterable, Sequence
-from contextlib import closing
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
-from typing import Any
 
+from orchestration.dagster_database import rows
 from orchestration.settings import Settings
 
 DAY_TAG = "dagster/partition"
@@ -70,50 +67,44 @@ class PastRun:
 
 def past_runs(settings: Settings, *, most: int = 200) -> list[PastRun]:
     """The newest ``most`` runs, newest first."""
-    rows = _query(
-        settings.dagster_home / "history" / "runs.db",
+    found = rows(
+        settings,
+        "history/runs.db",
         f"""
         SELECT r.run_id, r.pipeline_name, r.status, r.create_timestamp, r.start_time, r.end_time,
             max(CASE t.key WHEN '{DAY_TAG}' THEN t.value END), max(CASE t.key WHEN '{FIRST_TAG}' THEN t.value END),
             max(CASE t.key WHEN '{LAST_TAG}' THEN t.value END)
         FROM (SELECT * FROM runs ORDER BY id DESC LIMIT ?) r LEFT JOIN run_tags t ON t.run_id = r.run_id
-        GROUP BY r.id ORDER BY r.id DESC
+        GROUP BY r.id, r.run_id, r.pipeline_name, r.status, r.create_timestamp, r.start_time, r.end_time ORDER BY r.id DESC
         """,
         [most],
     )
     return [
         PastRun(
-            run_id, job, status, _day(day or first), _day(day or last),
-            datetime.fromisoformat(created).replace(tzinfo=UTC), _instant(start), _instant(end),
+            run_id, job, status, _day(day or first), _day(day or last), _utc(created), _instant(start), _instant(end),
         )
-        for run_id, job, status, created, start, end, day, first, last in rows
+        for run_id, job, status, created, start, end, day, first, last in found
     ]  # fmt: skip
 
 
 def stage_seconds(settings: Settings, run_id: str) -> dict[str, float]:
     """Seconds of each stage of a run by its Dagster step key, from its first start to its last end."""
-    rows = _query(
-        settings.dagster_home / "history" / "runs" / f"{run_id}.db",
+    found = rows(
+        settings,
+        f"history/runs/{run_id}.db",
         """
-        SELECT step_key, 86400 * (julianday(max(CASE WHEN dagster_event_type IN ('STEP_SUCCESS', 'STEP_FAILURE') THEN timestamp END))
-            - julianday(min(CASE WHEN dagster_event_type = 'STEP_START' THEN timestamp END)))
-        FROM event_logs WHERE dagster_event_type IN ('STEP_START', 'STEP_SUCCESS', 'STEP_FAILURE') GROUP BY step_key ORDER BY step_key
+        SELECT step_key, min(CASE WHEN dagster_event_type = 'STEP_START' THEN timestamp END),
+            max(CASE WHEN dagster_event_type IN ('STEP_SUCCESS', 'STEP_FAILURE') THEN timestamp END)
+        FROM event_logs WHERE run_id = ? AND dagster_event_type IN ('STEP_START', 'STEP_SUCCESS', 'STEP_FAILURE')
+        GROUP BY step_key ORDER BY step_key
         """,
-        [],
+        [run_id],
     )
-    return {step: round(seconds, 3) for step, seconds in rows if seconds is not None}
-
-
-def _query(path: Path, query: str, parameters: Sequence[object]) -> list[tuple[Any, ...]]:
-    if not path.is_file():
-        return []
-    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=5)) as connection:
-        try:
-            return connection.execute(query, parameters).fetchall()
-        except sqlite3.OperationalError as error:
-            if "no such table" in str(error):  # another process is just making the file
-                return []
-            raise
+    return {
+        step: round((_utc(end) - _utc(start)).total_seconds(), 3)
+        for step, start, end in found
+        if start is not None and end is not None
+    }
 
 
 def _day(text: str | None) -> date | None:
@@ -125,3 +116,9 @@ def _day(text: str | None) -> date | None:
 
 def _instant(seconds: float | None) -> datetime | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+
+def _utc(value: str | datetime) -> datetime:
+    """An instant as the two databases give it: a text or a datetime, of UTC without saying so."""
+    found = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return found.replace(tzinfo=UTC)

@@ -6,6 +6,7 @@ In: settings, a job name and a range of days. Out: a run in the Dagster instance
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shutil
@@ -37,7 +38,12 @@ def prepare_home(settings: Settings) -> None:
     if not held.exists() or held.read_bytes() != wanted.read_bytes():
         temporary = held.with_suffix(f".{os.getpid()}")
         shutil.copyfile(wanted, temporary)
-        os.replace(temporary, held)
+        try:
+            os.replace(temporary, held)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            if error.errno != errno.EBUSY:
+                raise  # a mount: the deployment gives this file, and definitions.py says so where it does not mask
     os.environ["DAGSTER_HOME"] = str(settings.dagster_home)
     os.environ["VOLCAST_HOME"] = str(settings.home)
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")

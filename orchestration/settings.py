@@ -159,6 +159,10 @@ class Settings(BaseModel):
         gt=0,
         description="minutes without processor time or a message after which a worker counts as hung and is killed",
     )
+    dagster_database: str = Field(
+        "",
+        description="PostgreSQL database where Dagster keeps runs, events and schedules, as libpq words: dbname=dagster host=db user=dagster (extra `postgres`); the password is the secret VOLCAST_DAGSTER_DATABASE_PASSWORD; empty: SQLite files under the home",
+    )
     warehouse: str = Field(
         "", description="warehouse address; empty: warehouse.duckdb under the home"
     )

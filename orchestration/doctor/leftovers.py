@@ -1,13 +1,11 @@
 """What a killed process leaves: temporary files, runs that Dagster holds for started, slots of its pools.
 
-In: the folders of a home and Dagster's SQLite files, read-only. Out: findings of severity ``warning``: the run that follows clears these away.
+In: the folders of a home and Dagster's tables, read-only. Out: findings of severity ``warning``: the run that follows clears these away.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 from orchestration.cleaning import (
@@ -17,11 +15,12 @@ from orchestration.cleaning import (
     somebody_writes,
     warehouse_free,
 )
+from orchestration.dagster_database import of_file, rows
 from orchestration.doctor.finding import Finding
 from orchestration.settings import Settings
 
 CLEANED = "the next run clears it away; nothing is lost"
-RUNNING = ("STARTED", "STARTING", "CANCELING")
+STARTED = "SELECT run_id, status FROM runs WHERE status IN ('STARTED', 'STARTING', 'CANCELING')"
 
 
 def findings(settings: Settings) -> Iterator[Finding]:
@@ -51,7 +50,7 @@ def _files(settings: Settings) -> Finding:
 
 def _runs(settings: Settings) -> Finding:
     dead = {run_id for run_id, _ in dead_runs(settings)}
-    started = started_runs(settings.dagster_home)
+    started = rows(settings, "history/runs.db", STARTED)
     found = [
         f"run {run} is {status}, its process is gone" for run, status in started if run in dead
     ]
@@ -60,27 +59,22 @@ def _runs(settings: Settings) -> Finding:
 
 
 def started_runs(dagster_home: Path) -> list[tuple[str, ...]]:
-    """Run id and status of every run that a process works on, as Dagster's files say."""
-    return _rows(
-        dagster_home / "history" / "runs.db",
-        f"SELECT run_id, status FROM runs WHERE status IN ({', '.join('?' * len(RUNNING))})",
-        list(RUNNING),
-    )
+    """Run id and status of every run that a process works on, as the files of a backup say."""
+    return of_file(dagster_home / "history" / "runs.db", STARTED)
 
 
 def _slots(settings: Settings) -> Finding:
-    folder = settings.dagster_home / "history"
-    slots = _rows(
-        folder / "runs" / "index.db",
+    slots = rows(
+        settings,
+        "history/runs/index.db",
         "SELECT concurrency_key, run_id, step_key FROM concurrency_slots WHERE run_id IS NOT NULL AND NOT deleted",
-        [],
     )
     ended = {
         run_id
-        for (run_id,) in _rows(
-            folder / "runs.db",
+        for (run_id,) in rows(
+            settings,
+            "history/runs.db",
             "SELECT run_id FROM runs WHERE status IN ('SUCCESS', 'FAILURE', 'CANCELED')",
-            [],
         )
     }
     held = [
@@ -90,16 +84,3 @@ def _slots(settings: Settings) -> Finding:
     ]
     meaning = "no slot of a pool is held by a run that has ended"
     return _told("dagster-slots", meaning, len(slots), held)
-
-
-def _rows(path: Path, query: str, parameters: list[str]) -> list[tuple[str, ...]]:
-    """Rows of one of Dagster's SQLite files, opened read-only; none where the file or the table is not there."""
-    if not path.exists():
-        return []
-    try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)) as connection:
-            return connection.execute(query, parameters).fetchall()
-    except sqlite3.OperationalError as error:
-        if "no such table" in str(error):
-            return []
-        raise

@@ -1,0 +1,1 @@
+"""The files of deploy/, read, validated, and as far as this machine allows started."""
