@@ -14,6 +14,7 @@ import dagster as dg
 import pandas as pd
 
 from ml.worker import code_version
+from orchestration.artifact_store import address_of
 from orchestration.assets.common import GPU_POOL, key_of, output_options, result
 from orchestration.assets.training import fit_config, history_days, write_training_snapshot
 from orchestration.gates import require_open_gates
@@ -61,9 +62,9 @@ def studies(
     name = study_name(settings, origins, snapshot_hash)
     spec = StudySpec(
         name=name,
-        snapshot=str(folder),
+        snapshot=folder,
         snapshot_sha256=snapshot_hash,
-        output=str(settings.artifacts_dir / "studies" / name),
+        output=address_of(settings, "studies", name),
         device=settings.device,
         config=fit_config(settings, "attention"),
         origins=origins,

@@ -20,10 +20,9 @@ KILLED = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n"
 def test_worker_killed(tmp_path, monkeypatch):
     (tmp_path / "out_of_memory.py").write_text(KILLED)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr("orchestration.workers.WORKER_MODULE", "out_of_memory")
-    monkeypatch.setattr("orchestration.workers._results_on_disk", lambda spec: [])
+    monkeypatch.setattr("orchestration.workers.fanout.WORKER_MODULE", "out_of_memory")
     settings = Settings(home=tmp_path / "home")
-    spec = {"fits": [{"model": "attention", "trained_as_of": "2026-03-08"}]}
+    spec = {"fits": [{"model": "attention", "trained_as_of": "2026-03-08", "window_days": 400}]}
     said: list[str] = []
 
     @dg.asset
