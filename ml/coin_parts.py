@@ -31,7 +31,10 @@ def merge(parts: Sequence[ModelState], assets: Sequence[str]) -> ModelState:
     if sorted(held) != sorted(assets):
         raise ValueError(f"parts of {name} have {sorted(held)}: expected {sorted(assets)}")
     order = np.array([held.index(coin) for coin in assets])
-    meta = {key: _united(key, [part.meta[key] for part in parts], parts) for key in parts[0].meta}
+    meta = {
+        key: _united(key, [part.meta[key] for part in parts], parts, assets)
+        for key in parts[0].meta
+    }
     tensors = {
         key: _joined(key, [part.tensors[key] for part in parts], parts)[order]
         for key in parts[0].tensors
@@ -48,7 +51,9 @@ def _joined(
     return np.concatenate(arrays)
 
 
-def _united(key: str, values: Sequence[Any], parts: Sequence[ModelState]) -> Any:
+def _united(
+    key: str, values: Sequence[Any], parts: Sequence[ModelState], assets: Sequence[str]
+) -> Any:
     """Facts of all parts: a mapping by coin of each, or what they have in common."""
     if key == "assets":
         return None
@@ -57,7 +62,8 @@ def _united(key: str, values: Sequence[Any], parts: Sequence[ModelState]) -> Any
         for value, part in zip(values, parts, strict=True)
     )
     if by_coin and any(values):
-        return {coin: fact for value in values for coin, fact in value.items()}
+        facts = {coin: fact for value in values for coin, fact in value.items()}
+        return {coin: facts[coin] for coin in assets if coin in facts}  # what is averaged over coins
     if any(value != values[0] for value in values):
         raise ValueError(f"{key!r} differs between the parts of a fit: {values[0]!r}, {values[1]!r}")
     return values[0]

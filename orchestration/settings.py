@@ -451,6 +451,14 @@ class Settings(BaseModel):
         return "://" in self.artifacts
 
     @property
+    def worker_memory_bytes(self) -> int:
+        """``worker_memory`` as Ray and Kubernetes take it."""
+        number = self.worker_memory.rstrip("GMiB ")
+        unit = self.worker_memory.removeprefix(number).strip()
+        base = 1024 if "i" in unit else 1000
+        return int(float(number) * base ** {"M": 2, "G": 3}[unit[0]])
+
+    @property
     def reports_dir(self) -> Path:
         return self.home / "reports"
 

@@ -167,8 +167,12 @@ def open_backend(context: Any, settings: Settings) -> Backend:
 
         return RayJobs(context, settings)
     if settings.workers == "k8s":
-        from orchestration.workers.pods import Pods
-
+        try:
+            from orchestration.workers.pods import Pods
+        except ImportError as error:
+            raise WorkerFailed(
+                "VOLCAST_WORKERS=k8s needs the extra `k8s`: uv pip install -c requirements.lock -e .[k8s]"
+            ) from error
         return Pods(context, settings)
     return Processes(context, settings)
 

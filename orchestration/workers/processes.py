@@ -43,7 +43,7 @@ class Processes:
 
     def __init__(self, context: Any, settings: Settings) -> None:
         self._context, self._settings = context, settings
-        self._scratch = settings.artifacts_dir / "specs"
+        self._scratch = settings.home / "artifacts" / "specs"
         names = () if settings.device == "cpu" else gpus()
         self._devices = Devices(names, settings.fits_per_gpu)
 
