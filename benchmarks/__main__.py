@@ -31,6 +31,7 @@ BENCHMARKS = {
     "covariance": "HAR-DRD against constant and EWMA correlations on real data, and coverage of the mixture VaR",
     "tails": "extreme quantiles, probabilities of rare days, regimes and events on real data, out of sample",
     "spurious": "how often the checks of the spurious-correlation report flag what is sound, and find what is not",
+    "fanout": "fits on 1, 2 and 4 workers, child processes and Ray jobs, by model family: speed-up at equal models",
     "soak": "daily runs back to back in one process: open files, threads, memory and disk after each",
     "load": "200 coins and five years of 5-minute bars through the line: time, memory, disk, SQL readers",
     "ingest": "years of 5-minute bars into the warehouse, killed on the way, against paged fetch_ohlcv",

@@ -26,7 +26,9 @@ def merge(parts: Sequence[ModelState], assets: Sequence[str]) -> ModelState:
     """
     name = str(parts[0].meta["model"])
     if not MODELS[name].per_coin:
-        raise ValueError(f"{name}: its fit cannot be cut by coins, so there is nothing to put together")
+        raise ValueError(
+            f"{name}: its fit cannot be cut by coins, so there is nothing to put together"
+        )
     held = [coin for part in parts for coin in part.meta["assets"]]
     if sorted(held) != sorted(assets):
         raise ValueError(f"parts of {name} have {sorted(held)}: expected {sorted(assets)}")
@@ -42,9 +44,7 @@ def merge(parts: Sequence[ModelState], assets: Sequence[str]) -> ModelState:
     return ModelState(tensors, {**meta, "assets": list(assets)})
 
 
-def _joined(
-    key: str, arrays: Sequence[NDArray[Any]], parts: Sequence[ModelState]
-) -> NDArray[Any]:
+def _joined(key: str, arrays: Sequence[NDArray[Any]], parts: Sequence[ModelState]) -> NDArray[Any]:
     for array, part in zip(arrays, parts, strict=True):
         if not array.ndim or len(array) != len(part.meta["assets"]):
             raise ValueError(f"tensor {key!r} {array.shape}: expected a row for each coin")
@@ -63,9 +63,13 @@ def _united(
     )
     if by_coin and any(values):
         facts = {coin: fact for value in values for coin, fact in value.items()}
-        return {coin: facts[coin] for coin in assets if coin in facts}  # what is averaged over coins
+        return {
+            coin: facts[coin] for coin in assets if coin in facts
+        }  # what is averaged over coins
     if any(value != values[0] for value in values):
-        raise ValueError(f"{key!r} differs between the parts of a fit: {values[0]!r}, {values[1]!r}")
+        raise ValueError(
+            f"{key!r} differs between the parts of a fit: {values[0]!r}, {values[1]!r}"
+        )
     return values[0]
 
 

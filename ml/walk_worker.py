@@ -76,8 +76,12 @@ def run(spec: WalkSpec, reporter: Reporter) -> list[str]:
             said = str(error)
             failed.append(said)
         seconds = time.perf_counter() - started
-        reporter.line(f"fit {number}/{len(spec.tasks)} {model} fold {place}: {said}, {seconds:.1f} s")
-        reporter.message({"walk": {"model": model, "fold": place, "status": said, "seconds": seconds}})
+        reporter.line(
+            f"fit {number}/{len(spec.tasks)} {model} fold {place}: {said}, {seconds:.1f} s"
+        )
+        reporter.message(
+            {"walk": {"model": model, "fold": place, "status": said, "seconds": seconds}}
+        )
     return failed
 
 
@@ -85,7 +89,9 @@ def main(arguments: Sequence[str]) -> int:
     """The exit code: 0, 2 for a wrong call or spec, 3 when a fit failed."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     if len(arguments) != 1:
-        log.error("expected one argument, the spec's URI: python -m %s spec.json", Path(__file__).stem)
+        log.error(
+            "expected one argument, the spec's URI: python -m %s spec.json", Path(__file__).stem
+        )
         return 2
     try:
         with fsspec.open(arguments[0], "rb") as file:

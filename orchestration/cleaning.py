@@ -177,7 +177,9 @@ def somebody_writes(settings: Settings) -> bool:
 def leftovers(settings: Settings) -> Iterator[Path]:
     """Files and folders that a run, a worker or a command began and did not finish; for who knows that no run and no worker is alive."""
     home, artifacts = settings.home, settings.artifacts_dir
-    if not artifacts.is_relative_to(home):  # a shared folder: whether others write there, nothing of this home says
+    if not artifacts.is_relative_to(
+        home
+    ):  # a shared folder: whether others write there, nothing of this home says
         artifacts = home / "artifacts"
     yield from (home / FOLDER).glob(f"*{ABANDONED}")
     yield from artifacts.glob(f"*{ABANDONED}")

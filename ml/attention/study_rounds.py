@@ -20,12 +20,12 @@ from typing import Any
 import fsspec
 from pydantic import BaseModel, ConfigDict
 
+from ml.attention import study as one_process
 from ml.attention.study import (
     STARTUP_TRIALS,
     StudySpec,
     Trial,
     drawn,
-    fit_value,
     read_trials,
     search,
     write_trials,
@@ -151,7 +151,7 @@ def _answer(study: StudySpec, question: Question, panel: Panel, device: str) -> 
 
     begun = time.monotonic()
     try:
-        value = fit_value(panel, question.origin, question.config, study.seed, device)
+        value = one_process.fit_value(panel, question.origin, question.config, study.seed, device)
     except (ValueError, FloatingPointError, MemoryError, torch.OutOfMemoryError) as error:
         log.exception("value at %s failed", question.origin)
         kind = type(error).__name__ if type(error).__name__ in FAILURES else "MemoryError"

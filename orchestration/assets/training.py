@@ -264,7 +264,10 @@ def workers_metadata(workers: Sequence[tuple[Shard, Ended]]) -> dict[str, Any]:
     """How each worker ended, for the UI; nothing where there was one and it ended at once."""
     if len(workers) == 1 and workers[0][1].attempts == 1:
         return {}
-    lines = ["| shard | fits | worker | attempt | seconds | expected |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| shard | fits | worker | attempt | seconds | expected |",
+        "|---|---|---|---|---|---|",
+    ]
     lines += [
         f"| {shard.name} | {len(shard.spec.get('fits', ()))} | {ended.worker} | {ended.attempts} | {ended.seconds:.1f} | {shard.expected_seconds:.0f} |"
         for shard, ended in workers

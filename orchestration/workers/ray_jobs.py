@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
 
 Answer = TypeVar("Answer")
-TOKEN = "RAY_AUTH_TOKEN"  # noqa: S105: the name of the variable
+TOKEN = "RAY_AUTH_TOKEN"  # noqa: S105 -- the name of a variable
 HEARTBEAT_SECONDS = 20
 STOP_SECONDS = 60
 ANSWER_SECONDS = 60.0

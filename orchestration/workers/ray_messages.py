@@ -37,7 +37,9 @@ class WholeLineJobReader(PipesRayJobMessageReader):
                 try:
                     asyncio.run(self._follow(handler))
                     return
-                except Exception as error:  # results are in a file: what could be lost are lines of the log
+                except (
+                    Exception
+                ) as error:  # results are in a file: what could be lost are lines of the log
                     handler._context.log.debug(f"the log of Ray job {self._job_id}: {error}")
                     if self.session_closed.wait(2.0):
                         return

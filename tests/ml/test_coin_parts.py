@@ -58,7 +58,9 @@ def test_a_model_that_learns_from_all_coins_is_not_put_together(panel: Panel) ->
     with pytest.raises(ValueError, match="har_pooled: its fit cannot be cut by coins"):
         merge([state, state], ["BTC"])
     with pytest.raises(ValueError, match="coins: a fit of har_panel cannot be cut by coins"):
-        FitSpec(model="har_panel", trained_as_of=TRAINED, window_days=400, seed=0, coins=("BTC", "ETH"))
+        FitSpec(
+            model="har_panel", trained_as_of=TRAINED, window_days=400, seed=0, coins=("BTC", "ETH")
+        )
     pooled = {"har_pooled", "har_panel", "combination_equal", "combination_qlike", "lstm", "gru"}
     assert pooled | {"attention", "ar_gjr_t"} == set(models.MODELS) - set(PER_COIN)
 
@@ -78,9 +80,7 @@ def test_a_panel_of_some_coins_holds_just_theirs(panel: Panel) -> None:
     assert alone.assets == (last,)
     for name, values in panel.features.items():
         np.testing.assert_array_equal(alone.features[name][:, 0], values[:, -1])
-    np.testing.assert_array_equal(
-        alone.realized_variance()[:, 0], panel.realized_variance()[:, -1]
-    )
+    np.testing.assert_array_equal(alone.realized_variance()[:, 0], panel.realized_variance()[:, -1])
     assert json.dumps(alone.data_hash()) != panel.data_hash()
     with pytest.raises(ValueError, match="NOPE"):
         panel.of_coins(["NOPE"])

@@ -33,7 +33,11 @@ def test_worker_killed(tmp_path, monkeypatch):
             said.append(str(error))
 
     with dg.DagsterInstance.ephemeral() as instance:
-        dg.materialize([registry], instance=instance, raise_on_error=False)
+        run = dg.materialize([registry], instance=instance, raise_on_error=False)
+        lines = [entry.user_message for entry in instance.all_logs(run.run_id)]
+    lost = [line for line in lines if "lost its worker" in line]
+    assert len(lost) == settings.worker_retries
+    assert_quoted("training-failed", lost[0], line=1)
     assert_quoted("training-failed", said[0])
     assert "attention of 2026-03-08" in said[0]
     assert signal.SIGKILL.name in said[0]

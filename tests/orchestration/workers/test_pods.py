@@ -119,7 +119,8 @@ def test_an_evicted_pod_changes_no_model(
 def test_a_stopped_run_deletes_its_pods(api, settings, tmp_path):
     shards = [Shard("sleeps", {}, str(tmp_path / f"{n}.json"), "fit", f"{n}/2") for n in (1, 2)]
     when(
-        lambda: len(list(tmp_path.glob("*.begun"))) == 2, lambda: os.kill(os.getpid(), signal.SIGINT)
+        lambda: len(list(tmp_path.glob("*.begun"))) == 2,
+        lambda: os.kill(os.getpid(), signal.SIGINT),
     )
     processes = api.pods
     with pytest.raises((KeyboardInterrupt, dg.DagsterExecutionInterruptedError)):
@@ -165,9 +166,7 @@ def test_a_pod_that_is_refused_is_tried_again_only_where_that_may_help(
 
 
 def test_a_pod_whose_node_goes_is_lost(api, settings, tmp_path):
-    when(
-        lambda: list(tmp_path.glob("*.begun")), lambda: api.lose_node(next(iter(api.pods)))
-    )
+    when(lambda: list(tmp_path.glob("*.begun")), lambda: api.lose_node(next(iter(api.pods))))
     once = settings.model_copy(update={"worker_retries": 0})
     [ended] = outcomes(once, Shard("sleeps", {}, str(tmp_path / "one.json"), "fit"))
     assert ended.lost

@@ -19,6 +19,8 @@ from tests.services.ray_cluster import RayCluster
 
 pytest.importorskip("dagster_ray")
 
+from ray.job_submission import JobSubmissionClient
+
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
@@ -48,10 +50,7 @@ from ml.worker import main
 
 place = sys.argv[1]
 if "-1-of-" in place and not Path(place + ".begun").exists():
-    import ray
-    Path(place + ".pid").write_text(str(os.getpid()))
-    ray.init(address="auto", log_to_driver=False)
-    Path(place + ".begun").write_text(ray.get_runtime_context().get_node_id())
+    Path(place + ".begun").write_text(str(os.getpid()))
     time.sleep(600)
 sys.exit(main(sys.argv[1:]))
 """
@@ -110,18 +109,27 @@ def test_a_node_that_dies_in_a_job_changes_no_model(
     spec = market.spec_of(snapshot, tmp_path / "models", market.CHEAP)
     begun: list[Path] = []
 
+    def node_of(part: str) -> str:
+        """The node of the running job whose name holds ``part``."""
+        jobs = JobSubmissionClient(cluster.address).list_jobs()
+        return next(
+            str(job.driver_node_id)
+            for job in jobs
+            if part in str(job.submission_id) and str(job.status) == "RUNNING"
+        )
+
     def has_begun() -> bool:
         begun[:] = [one for one in (tmp_path / "models").rglob("*.begun") if one.read_text()]
         return bool(begun)
 
-    when(has_begun, lambda: cluster.kill_node(begun[0].read_text()))
+    when(has_begun, lambda: cluster.kill_node(node_of("-1-of-")))
     results, workers, lines = market.run_in_asset(settings, spec)
     assert market.same(results) == market.same(alone)
     assert sorted({ended.attempts for _, ended in workers}) == [1, 2]
     assert sum("lost its worker" in line for line in lines) == 1
     assert any("fit 1/" in line for line in lines)  # the workers' own lines
     assert all("on node" in ended.worker for _, ended in workers)
-    assert not _alive(begun[0].with_suffix(".pid"))
+    assert not _alive(begun[0])
     cluster.add_node()
 
 
@@ -147,8 +155,6 @@ def test_a_stopped_run_stops_its_job(cluster, settings, tmp_path):
     when(pid.exists, lambda: os.kill(os.getpid(), signal.SIGINT))
     with pytest.raises((KeyboardInterrupt, dg.DagsterExecutionInterruptedError)):
         outcomes(settings, [Shard("sleeps", {}, str(tmp_path / "one.json"), "fit")])
-    from ray.job_submission import JobSubmissionClient
-
     jobs = JobSubmissionClient(cluster.address).list_jobs()
     newest = max(jobs, key=lambda job: job.start_time or 0)
     assert str(newest.status) == "STOPPED"
