@@ -52,9 +52,7 @@ def run(
             kinds.append(("ray", {"ray_address": cluster.address, "worker_memory": "500MB"}))
         for family in options.families.split(","):
             days = [last - timedelta(days=7 * fold) for fold in range(options.folds)]
-            fits = [
-                _fit(model, day) for day in days for model in FAMILIES[family]
-            ]
+            fits = [_fit(model, day) for day in days for model in FAMILIES[family]]
             expected: list[str] | None = None
             for kind, more in kinds:
                 alone = 0.0

@@ -3,8 +3,6 @@
 In: settings, a name and shards. Out: how each ended. Never: a run that dead runs' cleaning would take for none.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import dagster as dg
@@ -20,7 +18,7 @@ def fan_out_in_own_run(settings: Settings, name: str, shards: Sequence[Shard]) -
     """Run the shards in a new run called ``name``. Raises what ``fan_out`` raises."""
     ended: list[Ended] = []
 
-    def work(context) -> None:  # type: ignore[no-untyped-def]  # Dagster reads the annotation itself
+    def work(context: dg.OpExecutionContext) -> None:
         ended.extend(fan_out(context, settings, shards))
 
     op = dg.op(name=f"{name}_fits")(work)

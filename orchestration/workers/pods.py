@@ -131,7 +131,13 @@ class WatchedPod(PipesK8sClient):
 
     @contextmanager
     def consume_pod_logs(
-        self, context: Any, client: Any, namespace: str, pod_name: str, **options: Any
+        self,
+        context: Any,
+        client: Any,
+        namespace: str,
+        pod_name: str,
+        enable_multi_container_logs: bool = False,
+        ignore_containers: set[Any] | None = None,
     ) -> Iterator[None]:
         """Follow the pod's log until it is over; ``PodEnded`` where it ended badly or was ended."""
         watch, reading = self._watch, None

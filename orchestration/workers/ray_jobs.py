@@ -7,6 +7,7 @@ address of artefacts that only this machine has is not noticed before the result
 
 from __future__ import annotations
 
+import shlex
 import threading
 import time
 import uuid
@@ -90,34 +91,32 @@ class RayJobs:
         try:
             done = client.run(
                 context=self._context.op_execution_context,
-                submit_job_params={
-                    "submission_id": submission,
-                    "entrypoint": f"exec python -m {shard.module} '{shard.address}'",
-                    "runtime_env": {
-                        "env_vars": {
-                            "OMP_WAIT_POLICY": "PASSIVE",
-                            "VOLCAST_WORKER_HEARTBEAT": str(HEARTBEAT_SECONDS),
-                        }
-                    },
-                    **self._resources(shard),
-                },
+                submit_job_params=self._job(shard, submission),
             )
         except Exception as error:  # the job's status says what it was
             return [], error
         return list(done.get_custom_messages()), None
 
-    def _resources(self, shard: Shard) -> dict[str, Any]:
-        """What the job asks for; with any resource Ray starts it on a node that has it, else on the head."""
+    def _job(self, shard: Shard, submission: str) -> Any:
+        """The job of a shard. With any resource Ray starts it on a node that has it, else on the head."""
         settings = self._settings
-        asked: dict[str, Any] = {
+        job: dict[str, Any] = {
+            "submission_id": submission,
+            "entrypoint": shlex.join(["exec", "python", "-m", shard.module, shard.address]),
+            "runtime_env": {
+                "env_vars": {
+                    "OMP_WAIT_POLICY": "PASSIVE",
+                    "VOLCAST_WORKER_HEARTBEAT": str(HEARTBEAT_SECONDS),
+                }
+            },
             "entrypoint_num_cpus": settings.worker_cpus,
             "entrypoint_memory": settings.worker_memory_bytes,
         }
         if settings.ray_resources:
-            asked["entrypoint_resources"] = settings.ray_resources
+            job["entrypoint_resources"] = dict(settings.ray_resources)
         if shard.needs_gpu and settings.device == "cuda":
-            asked["entrypoint_num_gpus"] = 1 / settings.fits_per_gpu
-        return asked
+            job["entrypoint_num_gpus"] = 1 / settings.fits_per_gpu
+        return job
 
     @contextmanager
     def _stopped_at_the_end(

@@ -14,6 +14,10 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+os.environ.setdefault(
+    "RAY_NUM_REDIS_GET_RETRIES", "180"
+)  # read when ray is imported: a busy machine starts slowly
+os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")
 TOKEN = "a-token-of-the-ray-tests-8f2c"
 STORE_BYTES = 80 * 2**20
 

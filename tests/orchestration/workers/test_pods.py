@@ -83,7 +83,7 @@ def outcomes(settings: Settings, *shards: Shard) -> list[Any]:
 
 def when(wanted: Callable[[], Any], act: Callable[[], Any]) -> None:
     def wait() -> None:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600
         while not wanted() and time.monotonic() < deadline:
             time.sleep(0.1)
         act()

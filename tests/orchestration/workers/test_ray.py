@@ -75,7 +75,7 @@ with open_dagster_pipes() as pipes:
 MODULES = {"waits_once": WAITS_ONCE, "sleeps": SLEEPS, "fails": FAILS, "talks": TALKS}
 
 
-def when(wanted: Callable[[], bool], act: Callable[[], Any], seconds: float = 120) -> None:
+def when(wanted: Callable[[], bool], act: Callable[[], Any], seconds: float = 600) -> None:
     """Do something in another thread once it is time."""
 
     def wait() -> None:
