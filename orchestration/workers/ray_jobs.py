@@ -11,25 +11,28 @@ import shlex
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from orchestration.secrets import mask, secret
 from orchestration.settings import Settings
 from orchestration.workers.processes import write_spec
+from orchestration.workers.ray_client import (
+    UNREACHABLE_SECONDS,
+    BoundedClient,
+    is_away,
+    is_unknown,
+    patiently,
+)
 from orchestration.workers.shard import Ended, Shard, WorkerFailed
 
 if TYPE_CHECKING:
-    from ray.job_submission import JobDetails, JobSubmissionClient
+    from ray.job_submission import JobDetails
 
-Answer = TypeVar("Answer")
 TOKEN = "RAY_AUTH_TOKEN"  # noqa: S105 -- the name of a variable
 HEARTBEAT_SECONDS = 20
 STOP_SECONDS = 60
-ANSWER_SECONDS = 60.0
-UNREACHABLE_SECONDS = 180
 POLL_SECONDS = 1.0
 SIGNALS = 128
 """A shell's exit code is this much more than the signal that ended its command."""
@@ -54,7 +57,7 @@ class RayJobs:
         token = secret(TOKEN)
         self._headers = {"Authorization": f"Bearer {token}"} if token else None
         try:
-            self._client: Any = _Bounded(
+            self._client: Any = BoundedClient(
                 JobSubmissionClient(settings.ray_address, headers=self._headers)
             )
         except Exception as error:
@@ -128,10 +131,17 @@ class RayJobs:
         stall = self._settings.worker_stall_minutes * 60
 
         def look() -> None:
-            while not ended.wait(min(0.5, stall / 4)):
+            begun, warned, since = False, False, time.monotonic()
+            while not ended.wait(min(0.5, stall / 4) if begun else 1.0):
                 if cancelled.is_set():
                     watch.cancelled = True
-                elif heard.seconds_ago() > stall and self._is_running(submission):
+                elif not begun:  # a job that waits for its node says nothing
+                    begun = self._is_running(submission)
+                    heard.now()
+                    if not begun and not warned and time.monotonic() - since > stall:
+                        warned = True
+                        self._context.log.warning(f"Ray job {submission} still waits for a node that has what it asks for: `ray status`")  # fmt: skip
+                elif heard.seconds_ago() > stall:
                     watch.stalled = True
                 if watch.cancelled or watch.stalled:
                     self.stop(submission)
@@ -179,7 +189,7 @@ class RayJobs:
             found: JobDetails = self._client.get_job_info(submission)
             return found
         except RuntimeError as error:
-            if _unknown(error):
+            if is_unknown(error):
                 return None
             raise
 
@@ -188,7 +198,7 @@ class RayJobs:
     ) -> tuple[str | None, bool, str]:
         """Why a job ended badly, whether it was lost, and which worker it was."""
         try:
-            info = _patiently(
+            info = patiently(
                 lambda: self._info(submission), 5 if watch.cancelled else UNREACHABLE_SECONDS
             )
         except Exception as gone:
@@ -196,7 +206,7 @@ class RayJobs:
         if watch.cancelled:
             return f"the run was stopped, and Ray job {submission} with it", False, submission
         if info is None:
-            lost = error is None or _away(error) or _unknown(error)  # else it was refused
+            lost = error is None or is_away(error) or is_unknown(error)  # else it was refused
             return mask(f"Ray has no job {submission}: {error}"), lost, submission
         node = (info.driver_node_id or "")[:12]
         worker = f"Ray job {submission}" + (f" on node {node}" if node else "")
@@ -233,74 +243,3 @@ class _Watch:
 
     cancelled = False
     stalled = False
-
-
-class _Bounded:
-    """A client each of whose questions ends: Ray's own waits for ever for a server that took the question and does not answer."""
-
-    def __init__(self, client: JobSubmissionClient) -> None:
-        self._client = client
-
-    def get_job_status(self, job_id: str) -> Any:
-        """The status of a job, from a server that may be away for a while."""
-        ask = partial(_within, ANSWER_SECONDS, self._client.get_job_status, job_id)
-        return _patiently(ask, UNREACHABLE_SECONDS)
-
-    def submit_job(self, **options: Any) -> str:
-        """Submit a job to a server that may be away or not ready yet; one that had the job already took it the last time."""
-
-        def ask() -> str:
-            try:
-                return str(_within(ANSWER_SECONDS, self._client.submit_job, **options))
-            except RuntimeError as error:
-                if "already exists" in str(error):
-                    return str(options["submission_id"])
-                raise
-
-        return _patiently(ask, UNREACHABLE_SECONDS)
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._client, name)
-        return partial(_within, ANSWER_SECONDS, found) if callable(found) else found
-
-
-def _within(seconds: float, ask: Callable[..., Answer], *given: Any, **options: Any) -> Answer:
-    """What ``ask`` answers; TimeoutError where it does not in time."""
-    answers: list[Answer] = []
-    errors: list[BaseException] = []
-
-    def wait() -> None:
-        try:
-            answers.append(ask(*given, **options))
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=wait, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if errors:
-        raise errors[0]
-    if not answers:
-        raise TimeoutError(f"no answer for {seconds:g} s")
-    return answers[0]
-
-
-def _patiently(ask: Callable[[], Answer], seconds: float) -> Answer:
-    """The answer of a server that may be away for so long; then its last error."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            return ask()
-        except Exception as error:
-            if time.monotonic() > deadline or not _away(error):
-                raise
-            time.sleep(2)
-
-
-def _away(error: Exception) -> bool:
-    """Whether an error is of a server that does not answer, or says that it cannot yet."""
-    return isinstance(error, OSError) or "status code 5" in str(error)
-
-
-def _unknown(error: Exception) -> bool:
-    return "status code 404" in str(error) or "does not exist" in str(error)
