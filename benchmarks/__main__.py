@@ -33,6 +33,7 @@ BENCHMARKS = {
     "spurious": "how often the checks of the spurious-correlation report flag what is sound, and find what is not",
     "pipeline": "the daily run of ten coins: time, memory and share of orchestration, by stage",
     "scale": "10 to 200 coins and hourly to 5-minute bars: time and memory by stage, with fitted exponents",
+    "fanout": "fits on 1, 2 and 4 workers, child processes and Ray jobs, by model family: speed-up at equal models",
     "soak": "daily runs back to back in one process: open files, threads, memory and disk after each",
     "load": "200 coins and five years of 5-minute bars through the line: time, memory, disk, SQL readers",
     "ingest": "years of 5-minute bars into the warehouse, killed on the way, against paged fetch_ohlcv",

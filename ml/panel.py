@@ -66,6 +66,9 @@ class VenueFunding:
     def cut(self, rows: slice) -> VenueFunding:
         return replace(self, values=self.values[rows])
 
+    def of_coins(self, kept: NDArray[np.bool_]) -> VenueFunding:
+        return replace(self, values=self.values[:, kept])
+
     def known(self) -> VenueFunding:
         """Without venues that have no value here."""
         kept = np.asarray(np.isfinite(self.values).any(axis=(0, 1, 3)), dtype=bool)
@@ -82,6 +85,9 @@ class Labels:
 
     def cut(self, rows: slice) -> Labels:
         return replace(self, codes=self.codes[rows])
+
+    def of_coins(self, kept: NDArray[np.bool_]) -> Labels:
+        return replace(self, codes=self.codes[:, kept])
 
 
 @dataclass(frozen=True)
@@ -184,6 +190,24 @@ class Panel:
         shape = (len(self.days), 24, len(self.assets), 0)
         return replace(
             self, hourly=np.empty(shape, dtype=np.float32), hourly_fields=(), funding=None
+        )
+
+    def of_coins(self, assets: Sequence[str]) -> Panel:
+        """The same days of some of the coins, in the panel's order; ValueError on a coin that it does not have."""
+        unknown = sorted(set(assets) - set(self.assets))
+        if unknown or not assets:
+            raise ValueError(f"coins {unknown}: the panel has {', '.join(self.assets)}")
+        kept = np.array([coin in set(assets) for coin in self.assets])
+        place = np.cumsum(kept) - 1
+        versions = self.realized.select(kept[self.realized.asset])
+        return replace(
+            self,
+            assets=tuple(coin for coin in self.assets if coin in set(assets)),
+            features={name: values[:, kept] for name, values in self.features.items()},
+            hourly=self.hourly[:, :, kept],
+            realized=replace(versions, asset=place[versions.asset]),
+            funding=None if self.funding is None else self.funding.of_coins(kept),
+            providers={name: labels.of_coins(kept) for name, labels in self.providers.items()},
         )
 
     def rows_between(self, start: int, stop: int) -> Panel:

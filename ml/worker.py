@@ -7,6 +7,7 @@ Pipes, it also streams log lines, progress and each result as the custom message
 Never: a database, Dagster itself, or a fit twice: a finished artefact of the same version is used again. A fit that
 fails is reported with its reason and the others go on; the exit code is then 3. A worker that is killed leaves checkpoints of the
 networks that it was training beside the artefact to be, <version>.checkpoint/; the next one goes on from them and makes the same bytes.
+A fit may be cut by coins: its part lies under <version>.<8 hex>.part until `ml.coin_parts` puts the model together.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import json
 import logging
 import os
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -75,6 +77,9 @@ class FitSpec(BaseModel):
     warm_from: WarmFrom | None = None
     check_explanations: bool = False
     """Whether the version's explanations are checked (ml/explain/checks.py) where the model has any; no part of the version."""
+    coins: tuple[str, ...] | None = Field(None, min_length=2)
+    """The part of a fit that is cut by coins: only these are fitted, of a model that fits each by itself. Two at least: the sums of a coin that is
+    alone in a panel are taken in another order, and differ in the last digit."""
 
     @model_validator(mode="after")
     def _one_window(self) -> FitSpec:
@@ -84,6 +89,8 @@ class FitSpec(BaseModel):
             raise ValueError(
                 f"config has window_days {self.config['window_days']}, the fit {self.window_days}"
             )
+        if self.coins is not None and not MODELS[self.model].per_coin:
+            raise ValueError(f"coins: a fit of {self.model} cannot be cut by coins")
         if self.warm_from is not None:
             if not MODELS[self.model].resumes:
                 raise ValueError(f"warm_from: {self.model} cannot start from an earlier version")
@@ -108,11 +115,13 @@ class WorkerSpec(BaseModel):
     snapshot_sha256: str | None = None
     output: str
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    code_version: str | None = None
+    """What `code_version` must be where the worker runs; another machine may have other code, which would make other models."""
     fits: tuple[FitSpec, ...] = Field(min_length=1)
 
     def spec_hash(self) -> str:
         """16 hex digits of the sha256 of the spec's JSON."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        text = json.dumps(self.model_dump(mode="json", exclude_none=True), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def results_uri(self) -> str:
@@ -137,6 +146,8 @@ class FitResult(BaseModel):
     device: str | None = None
     status: str  # 'ok' or 'failed: ...'
     metrics: dict[str, float] = Field(default_factory=dict)
+    coins: tuple[str, ...] | None = None
+    """Of a part of a fit, the coins that it has."""
     curves: list[list[dict[str, float]]] = Field(default_factory=list)
     """Learning curves: for each network of an ensemble its epochs, from 0."""
     notes: list[str] = Field(default_factory=list)
@@ -213,6 +224,7 @@ def _run_fit(
         code_version=code_version(),
         config=fit.full_config,
         seed=fit.seed,
+        coins=fit.coins,
         status="failed: not started",
     )
     try:
@@ -246,6 +258,10 @@ def _fit_into(
         None if warm is None else warm.artifact_hash,
     )
     result.uri = f"{spec.output.rstrip('/')}/{fit.model}/{result.version}"
+    if fit.coins is not None:
+        readable = readable.of_coins(fit.coins)
+        part = hashlib.sha256(json.dumps(readable.assets).encode()).hexdigest()[:8]
+        result.uri += f".{part}.part"
     state = _finished(result.uri, reporter)
     result.reused = state is not None
     if state is None:
@@ -414,10 +430,40 @@ class _ToDagster(logging.Handler):
 
 
 @contextmanager
+def _heartbeat(message: Callable[[dict[str, Any]], None]) -> Iterator[None]:
+    """Every so many seconds, where VOLCAST_WORKER_HEARTBEAT says how many: the processor time that this process has taken, if it took any.
+
+    Who started a worker on another machine cannot see whether it computes; one that says nothing for long is lost.
+    """
+    pause = float(os.environ.get("VOLCAST_WORKER_HEARTBEAT") or 0)
+    ended = threading.Event()
+
+    def beat() -> None:
+        before = 0.0
+        while not ended.wait(pause):
+            now = time.process_time()
+            if now - before > 0.01:  # its own beat takes less
+                message({"alive": {"cpu_seconds": round(now, 2)}})
+            before = time.process_time()
+
+    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+    if pause > 0:
+        thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        if thread.is_alive():
+            thread.join()
+
+
+@contextmanager
 def reporting() -> Iterator[Reporter]:
     """To Dagster when Dagster Pipes started this process, else log lines on standard error."""
     if os.environ.get("DAGSTER_PIPES_CONTEXT"):
-        with open_dagster_pipes() as context:
+        # whole lines, where messages and log lines share a stream: a Ray job's, a pod's
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+        with open_dagster_pipes() as context, _heartbeat(context.report_custom_message):
             warnings = _ToDagster(context.log.warning)
             logging.getLogger("ml").addHandler(warnings)
             try:
@@ -442,6 +488,12 @@ def main(arguments: Sequence[str]) -> int:
             spec = WorkerSpec.model_validate_json(file.read())
     except (OSError, ValueError) as error:
         log.error("cannot read the spec %s: %s", arguments[0], error)
+        return 2
+    if spec.code_version not in (None, code_version()):
+        log.error(
+            "the code here is %s: expected %s, as where the spec was written; give the workers the same volcast",
+            code_version(), spec.code_version,
+        )  # fmt: skip
         return 2
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic sums on CUDA
     with reporting() as reporter:

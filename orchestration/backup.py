@@ -60,6 +60,11 @@ class Backup:
     manifest: dict[str, Any]
 
     @property
+    def artifacts_elsewhere(self) -> str:
+        """Where the artefacts lie that this backup does not hold: VOLCAST_ARTIFACTS of then; empty where it holds them."""
+        return str(self.manifest.get("artifacts", ""))
+
+    @property
     def bytes(self) -> int:
         return sum(int(item["size"]) for item in self.manifest["files"].values())
 
@@ -85,6 +90,7 @@ def backup(settings: Settings, folder: Path) -> Backup:
             "layout": state["layout"],
             "source": state["source"],
             "home": str(settings.home),
+            "artifacts": settings.artifacts,
             "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "files": {name: described(half / name) for name in files_of(half)},
         }

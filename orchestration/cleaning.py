@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from orchestration.artifact_store import CACHE
 from orchestration.settings import Settings
 from orchestration.workers import ABANDONED
 
@@ -176,6 +177,10 @@ def somebody_writes(settings: Settings) -> bool:
 def leftovers(settings: Settings) -> Iterator[Path]:
     """Files and folders that a run, a worker or a command began and did not finish; for who knows that no run and no worker is alive."""
     home, artifacts = settings.home, settings.artifacts_dir
+    if not artifacts.is_relative_to(
+        home
+    ):  # a shared folder: whether others write there, nothing of this home says
+        artifacts = home / "artifacts"
     yield from (home / FOLDER).glob(f"*{ABANDONED}")
     yield from artifacts.glob(f"*{ABANDONED}")
     for folder in (settings.dagster_home, settings.reports_dir, artifacts / "specs"):
@@ -183,6 +188,7 @@ def leftovers(settings: Settings) -> Iterator[Path]:
     yield from (artifacts / "specs").glob(f"*{ABANDONED}")
     for pattern in (".*.[0-9]*", "*/.*.[0-9]*"):
         yield from _of_the_dead((home / "model_cards").glob(pattern))
+    yield from (artifacts / CACHE).glob(f"*{ABANDONED}")
     for model in (artifacts / "models").glob("*/"):
         with os.scandir(model) as entries:
             names = {entry.name for entry in entries}

@@ -11,13 +11,14 @@ import json
 import time
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
+from typing import Any
 
 import pandas as pd
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ml.conformal import adjust
-from ml.evaluation.folds import WalkForward
+from ml.evaluation.folds import WalkForward, fits
 from ml.evaluation.leaderboard import leaderboard
 from ml.evaluation.outcomes import first_known_outcomes
 from ml.evaluation.scores import score_frame
@@ -26,11 +27,11 @@ from ml.evaluation.verdicts import comparison_tests
 from ml.evaluation.walk_forward import Step, WalkForwardResult, walk_forward
 from ml.forecasts import HORIZONS
 from ml.models import MODELS, create
-from ml.panel import Panel
 from ml.worker import code_version
+from orchestration.artifact_store import address_of
 from orchestration.assets.evaluation import BENCHMARK, segment_features
-from orchestration.assets.training import fit_config, history_days
-from orchestration.panels import read_features
+from orchestration.assets.training import fit_config, history_days, write_training_snapshot
+from orchestration.panels import FeatureFrames, read_features
 from orchestration.settings import Settings
 from orchestration.warehouse import Warehouse, bump_revision, replace_rows
 
@@ -71,7 +72,7 @@ def evaluate(settings: Settings, plan: Plan, console: Console) -> Evaluation:
             connection, plan.last, None if plan.expanding else history, hourly=hourly
         )
         regimes = segment_features(connection, plan.last)
-    walk = _walk(settings, plan, names, frames.panel, console)
+    walk = _walk(settings, plan, names, frames, console)
     forecasts = adjust(
         walk.forecasts.drop(columns=["calibrated"]), first_known_outcomes(frames.realized, HORIZONS)
     )
@@ -119,8 +120,13 @@ def evaluate(settings: Settings, plan: Plan, console: Console) -> Evaluation:
 
 
 def _walk(
-    settings: Settings, plan: Plan, names: tuple[str, ...], panel: Panel, console: Console
+    settings: Settings,
+    plan: Plan,
+    names: tuple[str, ...],
+    frames: FeatureFrames,
+    console: Console,
 ) -> WalkForwardResult:
+    panel = frames.panel
     first = panel.row(plan.first)
     if first < FEWEST_TRAINING_DAYS:
         raise ValueError(
@@ -137,6 +143,10 @@ def _walk(
         config = fit_config(settings, name)
         del config["window_days"]  # the folds say it
         configs[name] = config
+    device = settings.device if settings.device != "auto" else "cpu"
+    folder = address_of(settings, "walk_forward")
+    if settings.workers != "subprocess" or settings.workers_at_once > 1:
+        _fit_on_workers(settings, plan, frames, rule, first, configs, device, folder)
     columns = (
         TextColumn("{task.description:<44}"),
         BarColumn(),
@@ -159,12 +169,64 @@ def _walk(
             create,
             seed=settings.seed,
             code_version=code_version(),
-            folder=settings.artifacts_dir / "walk_forward",
+            folder=folder,
             workers=plan.workers,
             minimum_rows=FEWEST_TRAINING_DAYS,
-            device=settings.device if settings.device != "auto" else "cpu",
+            device=device,
             progress=tell,
         )
+
+
+def _fit_on_workers(
+    settings: Settings,
+    plan: Plan,
+    frames: FeatureFrames,
+    rule: WalkForward,
+    first: int,
+    configs: dict[str, dict[str, Any]],
+    device: str,
+    folder: str,
+) -> None:
+    """Have workers make the fits into ``folder``, where the walk finds them. Raises WorkerFailed where one was lost for good, or a fit failed."""
+    from ml.walk_worker import WalkSpec
+    from orchestration.workers import Shard, WorkerFailed
+    from orchestration.workers.own_run import fan_out_in_own_run
+    from orchestration.workers.plan import split
+
+    snapshot, digest = write_training_snapshot(settings, frames)
+    rows = frames.panel.row(plan.last) + 1
+    folds = fits(rule.split(rows, first))
+    wanted = [
+        {"model": name, "trained_as_of": str(number), "window_days": plan.window_days}
+        for name in configs
+        for number in range(len(folds))
+    ]
+    shards = []
+    parts = split({"device": device, "fits": wanted}, settings.workers_at_once)
+    for number, (part, needs_gpu, seconds) in enumerate(parts, start=1):
+        spec = WalkSpec(
+            snapshot=snapshot,
+            snapshot_sha256=digest,
+            folder=folder,
+            configs=configs,
+            rule=asdict(rule),
+            rows=rows,
+            first=first,
+            tasks=tuple((fit["model"], int(fit["trained_as_of"])) for fit in part["fits"]),
+            seed=settings.seed,
+            device=device,
+            minimum_rows=FEWEST_TRAINING_DAYS,
+            code_version=code_version(),
+        )
+        address = address_of(settings, "specs", f"walk-{spec.identity()}.json")
+        name = f"{number}/{len(parts)}"
+        shards.append(Shard("ml.walk_worker", spec.model_dump(mode="json"), address, "walk", name, needs_gpu, seconds))  # fmt: skip
+    ended = fan_out_in_own_run(settings, "walk_forward", shards)
+    failed = [
+        said["status"] for end in ended for said in end.messages if said["status"] != "ok"
+    ] + [end.problem for end in ended if end.problem]
+    if failed:
+        raise WorkerFailed(f"{len(failed)} workers or fits failed: {'; '.join(failed)}")
 
 
 def _check(plan: Plan) -> None:

@@ -151,8 +151,44 @@ class Settings(BaseModel):
         description="days of attention weights and attributions by token to keep; empty: all. Sums by feature group are kept for ever",
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where training runs")
-    workers: Literal["subprocess"] = Field(
-        "subprocess", description="how the training worker is started"
+    workers: Literal["subprocess", "ray", "k8s"] = Field(
+        "subprocess",
+        description="where training runs: in child processes, Ray jobs or Kubernetes pods (docs/workers.md)",
+    )
+    workers_at_once: int = Field(
+        1,
+        ge=1,
+        description="workers that run side by side; the fits of a run are split among them",
+    )
+    fits_per_gpu: int = Field(1, ge=1, description="workers that share one GPU at a time")
+    worker_retries: int = Field(
+        2,
+        ge=0,
+        description="how often a shard goes to another worker after its own was lost; a fit that failed by its own error is not made again",
+    )
+    worker_cpus: float = Field(1, gt=0, description="CPUs that a worker asks Ray or Kubernetes for")
+    worker_memory: str = Field(
+        "4GB",
+        pattern=r"^[1-9][0-9]*(\.[0-9]+)? ?[MG]i?B$",
+        description="memory that a worker asks Ray or Kubernetes for; a pod that takes more is ended",
+    )
+    ray_address: str = Field(
+        "", description="Ray's job server, for workers=ray: http://<head node>:8265"
+    )
+    ray_resources: dict[str, float] = Field(
+        {}, description='JSON of Ray\'s custom resources that a worker asks for: {"trainer": 1}'
+    )
+    k8s_pod: Path | None = Field(
+        None,
+        description="YAML of the worker's pod, for workers=k8s: namespace, image, node selector, tolerations, volumes",
+    )
+    k8s_image: str = Field("", description="image of the worker's pod; empty: that of the YAML")
+    k8s_namespace: str = Field(
+        "", description="namespace of the worker's pod; empty: that of the YAML"
+    )
+    artifacts: str = Field(
+        "",
+        description="where snapshots, specs and models lie: a folder, or s3://bucket/prefix (extra `s3`); empty: artifacts under the home",
     )
     worker_stall_minutes: float = Field(
         15,
@@ -247,7 +283,7 @@ class Settings(BaseModel):
             pairs[name.strip()] = url.strip()
         return pairs
 
-    @field_validator("attention_config", mode="before")
+    @field_validator("attention_config", "ray_resources", mode="before")
     @classmethod
     def _json(cls, value: Any) -> Any:
         if not isinstance(value, str):
@@ -342,7 +378,14 @@ class Settings(BaseModel):
             )
         return value
 
-    @field_validator("home", "archive", "portfolio", "metrics_file")
+    @field_validator("artifacts")
+    @classmethod
+    def _artifact_address(cls, value: str) -> str:
+        from orchestration.artifact_store import checked_address
+
+        return checked_address(value)
+
+    @field_validator("home", "archive", "portfolio", "metrics_file", "k8s_pod")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return value.expanduser().resolve() if value is not None else None
@@ -402,7 +445,22 @@ class Settings(BaseModel):
 
     @property
     def artifacts_dir(self) -> Path:
+        """The folder of artefacts; where they lie in an object store, of local copies and of what workers write down meanwhile."""
+        if self.artifacts and not self.artifacts_are_remote:
+            return Path(self.artifacts)
         return self.home / "artifacts"
+
+    @property
+    def artifacts_are_remote(self) -> bool:
+        return "://" in self.artifacts
+
+    @property
+    def worker_memory_bytes(self) -> int:
+        """``worker_memory`` as Ray and Kubernetes take it."""
+        number = self.worker_memory.rstrip("GMiB ")
+        unit = self.worker_memory.removeprefix(number).strip()
+        base = 1024 if "i" in unit else 1000
+        return int(float(number) * base ** {"M": 2, "G": 3}[unit[0]])
 
     @property
     def reports_dir(self) -> Path:

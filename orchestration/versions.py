@@ -11,8 +11,9 @@ from datetime import date, timedelta
 
 import duckdb
 
-from ml import artifacts, models
+from ml import models
 from ml.model import ModelState, VolatilityModel
+from orchestration.artifact_store import load_state
 from orchestration.settings import Settings
 
 Retrains = Mapping[str, Sequence[date]]
@@ -51,16 +52,7 @@ class ServedDays:
 
     def state(self, settings: Settings) -> ModelState:
         """What was stored of the fit, its hash verified. Raises as ``load`` does."""
-        return artifacts.load(artifact_place(settings, self.artifact_uri), self.artifact_hash)
-
-
-def artifact_place(settings: Settings, uri: str) -> str:
-    """The folder of the artefact that the registry or a worker calls ``uri``. Raises ``ArtifactError`` for one outside of the store."""
-    store = settings.artifacts_dir.resolve()
-    place = (store / uri).resolve()
-    if place == store or not place.is_relative_to(store):
-        raise artifacts.ArtifactError(f"artefact {uri!r}: expected a folder inside {store}")
-    return str(place)
+        return load_state(settings, self.artifact_uri, self.artifact_hash)
 
 
 def served_days(

@@ -8,7 +8,8 @@ A trial is a config; at each origin a model is fitted on what was known there, a
 their validation blocks, and the targets that reach beyond them, do not overlap. Trial 0 is the config of today; what beats it is proposed,
 never adopted. The sampler is Optuna's TPE, seeded anew for every trial: a study that is stopped goes on as if it had not been.
 
-`python -m ml.attention.study spec.json` is what orchestration starts. It keeps every finished trial in <output>/trials.json.
+`python -m ml.attention.study spec.json` is what orchestration starts. It keeps every finished trial in <output>/trials.json. On several workers the spec
+asks for values only, and `ml.attention.study_rounds` makes the trials of them.
 """
 
 from __future__ import annotations
@@ -154,28 +155,48 @@ def search(
     value(origin, config) is called origin by origin. A trial whose mean so far is above the median of the others' at that origin is given up; a
     ValueError, FloatingPointError or memory error of a fit makes the trial a failed one.
     """
+    space = {name: _distribution(rule) for name, rule in space_of(spec.config).items()}
+    trials = sorted(known, key=lambda trial: trial.number)
+    study = _study_of(trials, space)
+    started = clock()
+    while len(trials) < spec.trials and (not trials or clock() - started < spec.seconds):
+        trials.append(_run_trial(study, space, spec, len(trials), value, clock))
+        report(trials[-1])
+    return trials
+
+
+def _study_of(trials: Sequence[Trial], space: Mapping[str, Any]) -> optuna.Study:
+    """A study that knows the finished trials."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    space = {name: _distribution(rule) for name, rule in space_of(spec.config).items()}
     study = optuna.create_study(
         direction="minimize", pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS)
     )
-    trials = sorted(known, key=lambda trial: trial.number)
     for trial in trials:
         study.add_trial(_frozen(trial, space))
-    started = clock()
-    while len(trials) < spec.trials and (not trials or clock() - started < spec.seconds):
-        number = len(trials)
-        study.sampler = optuna.samplers.TPESampler(
-            seed=1000 * spec.seed + number, n_startup_trials=STARTUP_TRIALS, multivariate=True
-        )
-        if number == 0:
-            today = AttentionConfig.from_mapping(spec.config).as_mapping()
-            study.enqueue_trial({name: today[name] for name in space})
-        trials.append(_run_trial(study, space, spec, number, value, clock))
-        report(trials[-1])
-    return trials
+    return study
+
+
+def _ask(
+    study: optuna.Study, space: Mapping[str, Any], spec: StudySpec, number: int
+) -> optuna.Trial:
+    """Draw trial `number`: by a sampler seeded anew, from what the study knows; trial 0 is the config of today."""
+    import optuna
+
+    study.sampler = optuna.samplers.TPESampler(
+        seed=1000 * spec.seed + number, n_startup_trials=STARTUP_TRIALS, multivariate=True
+    )
+    if number == 0:
+        today = AttentionConfig.from_mapping(spec.config).as_mapping()
+        study.enqueue_trial({name: today[name] for name in space})
+    return study.ask(dict(space))
+
+
+def drawn(spec: StudySpec, known: Sequence[Trial], number: int) -> dict[str, Any]:
+    """Parameters of trial `number` after the `known` trials; before the sampler learns, they do not depend on which are known."""
+    space = {name: _distribution(rule) for name, rule in space_of(spec.config).items()}
+    return dict(_ask(_study_of(known, space), space, spec, number).params)
 
 
 def _run_trial(
@@ -189,7 +210,7 @@ def _run_trial(
     import optuna
     import torch
 
-    asked, begun = study.ask(dict(space)), clock()
+    asked, begun = _ask(study, space, spec, number), clock()
     values: list[float] = []
     state: Literal["complete", "pruned", "failed"] = "complete"
     detail = ""
@@ -294,8 +315,7 @@ def run(spec: StudySpec, reporter: Reporter) -> list[Trial]:
 
     def keep(trial: Trial) -> None:
         kept.append(trial)
-        content = json.dumps([item.model_dump(mode="json") for item in kept], indent=1)
-        write_atomically(spec.trials_uri(), content.encode())
+        write_trials(spec, kept)
         shown = "" if trial.value is None else f" {trial.value:.4f}"
         reporter.line(
             f"trial {trial.number} {trial.state}{shown}, {trial.seconds:.0f} s {trial.detail}: {trial.parameters}"
@@ -318,6 +338,12 @@ def read_trials(spec: StudySpec) -> list[Trial]:
     return [Trial.model_validate(item) for item in json.loads(fs.cat_file(path))]
 
 
+def write_trials(spec: StudySpec, trials: Sequence[Trial]) -> None:
+    """Keep the finished trials."""
+    content = json.dumps([item.model_dump(mode="json") for item in trials], indent=1)
+    write_atomically(spec.trials_uri(), content.encode())
+
+
 def main(arguments: Sequence[str]) -> int:
     """The exit code: 0, or 2 for a wrong call or spec."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
@@ -326,14 +352,21 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     try:
         with fsspec.open(arguments[0], "rb") as file:
-            spec = StudySpec.model_validate_json(file.read())
+            content = json.loads(file.read())
+        asked = "questions" in content
+        spec = StudySpec.model_validate(content["study"] if asked else content)
         AttentionConfig.from_mapping(spec.config)
     except (OSError, ValueError) as error:
         log.error("cannot read the spec %s: %s", arguments[0], error)
         return 2
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     with reporting() as reporter:
-        run(spec, reporter)
+        if asked:
+            from ml.attention.study_rounds import QuestionsSpec, answer_all
+
+            answer_all(QuestionsSpec.model_validate(content), reporter)
+        else:
+            run(spec, reporter)
     return 0
 
 

@@ -20,6 +20,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -36,7 +37,7 @@ FORECAST_COLUMNS: tuple[str, ...] = (
 )  # fmt: skip
 REFUSAL_COLUMNS: tuple[str, ...] = (*KEY, "trained_as_of", "reason")
 
-HASH_SUFFIX = ".sha256"
+FRAME_SUFFIX, HASH_SUFFIX = ".parquet", ".sha256"
 Create = Callable[[str], VolatilityModel]
 
 
@@ -88,7 +89,7 @@ class _Shared:
     seed: int
     device: str
     minimum_rows: int
-    folder: Path | None
+    folder: str | None
 
 
 def walk_forward(
@@ -108,7 +109,7 @@ def walk_forward(
     """Forecasts of every model for the test rows of every fold.
 
     `models`: names, or names with their fit's config; `window_days` comes from the fold's training range. `create` makes a
-    model from its name and must be a function of a module when `workers` > 1 (processes are spawned). `folder` keeps the
+    model from its name and must be a function of a module when `workers` > 1 (processes are spawned). `folder`, a path or any fsspec URI, keeps the
     forecasts of finished fits; `code_version` is part of what they depend on, as are config, seed, days and the content
     of the panel up to the last day forecast. A coin that has fewer than `minimum_rows` training rows since its first
     realised variance is refused with the reason. The same arguments give the same frames, whatever `workers` is.
@@ -127,7 +128,7 @@ def walk_forward(
             f"a fold ends at row {max(fold.test.stop for fold in merged)}: the panel has {len(panel.days)}"
         )
     shared = _Shared(
-        panel, create, seed, device, minimum_rows, Path(folder) if folder is not None else None
+        panel, create, seed, device, minimum_rows, None if folder is None else str(folder)
     )
     tasks = list(_tasks(shared, configs, merged, code_version))
     frames: dict[str, tuple[pd.DataFrame, bool]] = {}
@@ -244,22 +245,23 @@ def _attempt(
     return frame, False, float(frame.attrs.get("seconds", 0.0))
 
 
-def _stored(folder: Path | None, task: _Task) -> pd.DataFrame | None:
+def _stored(folder: str | None, task: _Task) -> pd.DataFrame | None:
     """What an earlier run finished; None when there is nothing, or not what that run wrote."""
     if folder is None:
         return None
-    path = _path(folder, task)
+    fs, path = fsspec.core.url_to_fs(_place(folder, task))
     try:
-        content = path.read_bytes()
-        if path.with_suffix(HASH_SUFFIX).read_text() != hashlib.sha256(content).hexdigest():
+        content = fs.cat_file(path)
+        stated = fs.cat_file(f"{path.removesuffix(FRAME_SUFFIX)}{HASH_SUFFIX}").decode()
+        if stated != hashlib.sha256(content).hexdigest():
             return None
         return pd.read_parquet(BytesIO(content))
     except (OSError, ValueError, pa.ArrowException):
         return None
 
 
-def _path(folder: Path, task: _Task) -> Path:
-    return folder / task.model / f"{task.key}.parquet"
+def _place(folder: str, task: _Task) -> str:
+    return f"{folder.rstrip('/')}/{task.model}/{task.key}{FRAME_SUFFIX}"
 
 
 _received: list[_Shared] = []
@@ -303,10 +305,10 @@ def _run(shared: _Shared, task: _Task) -> pd.DataFrame:
     buffer = BytesIO()
     frame[list(FORECAST_COLUMNS)].to_parquet(buffer, index=False)
     if shared.folder is not None:
-        path, content = _path(shared.folder, task), buffer.getvalue()
-        write_atomically(str(path), content)
+        place, content = _place(shared.folder, task), buffer.getvalue()
+        write_atomically(place, content)
         digest = hashlib.sha256(content).hexdigest()
-        write_atomically(str(path.with_suffix(HASH_SUFFIX)), digest.encode())
+        write_atomically(f"{place.removesuffix(FRAME_SUFFIX)}{HASH_SUFFIX}", digest.encode())
     frame = pd.read_parquet(buffer)  # the types that a resumed run reads
     frame.attrs["seconds"] = time.perf_counter() - started
     return frame

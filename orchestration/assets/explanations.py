@@ -17,6 +17,7 @@ import pandas as pd
 from ml.explain.checks import Check, not_judged
 from ml.explain.stored_checks import load_checks
 from ml.model import fitted_lookback_days
+from orchestration.artifact_store import artifact_place
 from orchestration.assets.common import (
     WAREHOUSE_POOL,
     key_of,
@@ -28,7 +29,7 @@ from orchestration.panels import read_features
 from orchestration.partitions import ONE_RUN, day_range
 from orchestration.platform import Platform
 from orchestration.retention import kept_from
-from orchestration.versions import ServedDays, artifact_place, served_days
+from orchestration.versions import ServedDays, served_days
 from orchestration.warehouse import replace_rows
 
 ATTENTION_MODELS = ("attention",)

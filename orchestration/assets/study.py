@@ -14,6 +14,7 @@ import dagster as dg
 import pandas as pd
 
 from ml.worker import code_version
+from orchestration.artifact_store import address_of
 from orchestration.assets.common import GPU_POOL, key_of, output_options, result
 from orchestration.assets.training import fit_config, history_days, write_training_snapshot
 from orchestration.gates import require_open_gates
@@ -22,7 +23,7 @@ from orchestration.partitions import day_range
 from orchestration.platform import Platform
 from orchestration.settings import PREFIX, Settings
 from orchestration.warehouse import replace_rows
-from orchestration.workers import run_module
+from orchestration.workers import Shard, WorkerFailed, fan_out
 
 STUDY_MODULE = "ml.attention.study"
 BEST_SHOWN = 10
@@ -61,9 +62,9 @@ def studies(
     name = study_name(settings, origins, snapshot_hash)
     spec = StudySpec(
         name=name,
-        snapshot=str(folder),
+        snapshot=folder,
         snapshot_sha256=snapshot_hash,
-        output=str(settings.artifacts_dir / "studies" / name),
+        output=address_of(settings, "studies", name),
         device=settings.device,
         config=fit_config(settings, "attention"),
         origins=origins,
@@ -72,14 +73,7 @@ def studies(
         seconds=settings.study_seconds,
     )
     context.log.info(f"study {name}: {spec.trials} trials, {spec.seconds:g} s, origins {origins}")
-    _, crash = run_module(
-        context,
-        STUDY_MODULE,
-        spec.model_dump(mode="json"),
-        settings.artifacts_dir / "specs" / f"{name}.json",
-        "trial",
-        stall_minutes=settings.worker_stall_minutes,
-    )
+    crash = run_study(context, settings, spec, address_of(settings, "specs", f"{name}.json"))
     trials = read_trials(spec)  # of a run that died, those that it finished
     if trials:
         rows = study_rows(trials, spec, frames.source, snapshot_hash, context.run.run_id)
@@ -98,6 +92,40 @@ def studies(
         proposal=proposal(trials).reason,
         seconds=round(sum(trial.seconds for trial in trials), 1),
     )
+
+
+def run_study(context: Any, settings: Settings, spec: Any, address: str) -> str | None:
+    """Go on with a study until its budget is used: by one worker, or by several, which compute the values of its trials side by side.
+
+    Why a worker ended before it was done, None where none did. The trials are the same either way.
+    """
+    if settings.workers_at_once == 1:
+        shard = Shard(STUDY_MODULE, spec.model_dump(mode="json"), address, "trial", needs_gpu=settings.device != "cpu")  # fmt: skip
+        return fan_out(context, settings, [shard])[0].problem
+    from ml.attention.study_rounds import Question, QuestionsSpec, search_in_rounds
+
+    def compute(questions: list[Question]) -> None:
+        count = min(len(questions), settings.workers_at_once)
+        shards = []
+        for place in range(count):
+            part = QuestionsSpec(study=spec, questions=tuple(questions[place::count]))
+            own = f"{address.removesuffix('.json')}-{part.questions[0].key()}.json"
+            shards.append(
+                Shard(STUDY_MODULE, part.model_dump(mode="json"), own, "value", f"{place + 1}/{count}", settings.device != "cpu")
+            )  # fmt: skip
+        problems = [ended.problem for ended in fan_out(context, settings, shards) if ended.problem]
+        if problems:
+            raise WorkerFailed("; ".join(problems))
+
+    def tell(trial: Any) -> None:
+        shown = "" if trial.value is None else f" {trial.value:.4f}"
+        context.log.info(f"trial {trial.number} {trial.state}{shown} {trial.detail}")
+
+    try:
+        search_in_rounds(spec, compute, tell)
+    except WorkerFailed as error:
+        return str(error)
+    return None
 
 
 def study_origins(settings: Settings, as_of: date) -> tuple[date, ...]:

@@ -8,7 +8,6 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -19,6 +18,8 @@ from ml.model import lookback_days
 from ml.models import MODELS, model_class
 from ml.models import names as model_names
 from ml.snapshot import write_snapshot
+from ml.worker import code_version
+from orchestration.artifact_store import address_of, artifact_place, name_in_store
 from orchestration.assets.common import GPU_POOL, key_of, output_options, result
 from orchestration.champion import champion_on, is_noted, note_champion_setting, set_statuses
 from orchestration.curves import curves_json, curves_markdown
@@ -28,9 +29,9 @@ from orchestration.panels import FeatureFrames, read_features
 from orchestration.partitions import day_range, days_of
 from orchestration.platform import Platform
 from orchestration.settings import Settings
-from orchestration.versions import artifact_place, read_retrains, trained_on
+from orchestration.versions import read_retrains, trained_on
 from orchestration.warehouse import replace_rows
-from orchestration.workers import run_worker
+from orchestration.workers import Ended, Shard, run_worker
 
 ATTENTION_ANCHOR = "har_panel"
 MOST_FEATURE_LAG_DAYS = 120
@@ -186,10 +187,11 @@ def registry(
         )
     folder, snapshot_hash = write_training_snapshot(settings, frames)
     spec = {
-        "snapshot": str(folder),
+        "snapshot": folder,
         "snapshot_sha256": snapshot_hash,
-        "output": str(settings.artifacts_dir / "models"),
+        "output": address_of(settings, "models"),
         "device": settings.device,
+        "code_version": code_version(),
         "fits": [
             {
                 **fit,
@@ -204,8 +206,14 @@ def registry(
     context.log.info(
         f"{len(due)} fits are due, {oldest} .. {newest}; snapshot {snapshot_hash[:12]}"
     )
+    workers: list[tuple[Shard, Ended]] = []
     results = run_worker(
-        context, settings, spec, settings.artifacts_dir / "specs" / f"{identity}.json"
+        context,
+        settings,
+        spec,
+        address_of(settings, "specs", f"{identity}.json"),
+        sorted(set(frames.daily["asset"].astype(str))),
+        workers.extend,
     )
     fitted = [item for item in results if not item["status"].startswith("failed")]
     if fitted:
@@ -236,6 +244,7 @@ def registry(
         device=", ".join(sorted({str(item["device"]) for item in fitted})),
         newest_training_day=newest.isoformat(),
         **_curves(fitted),
+        **workers_metadata(workers),
         gates=f"{len(SUITES)} suites: {', '.join(sorted(set(verdicts.values())))}",
     )
 
@@ -251,14 +260,33 @@ def _curves(fitted: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def write_training_snapshot(settings: Settings, frames: FeatureFrames) -> tuple[Path, str]:
-    """What a worker reads, under its content hash: (folder, hash)."""
+def workers_metadata(workers: Sequence[tuple[Shard, Ended]]) -> dict[str, Any]:
+    """How each worker ended, for the UI; nothing where there was one and it ended at once."""
+    if len(workers) == 1 and workers[0][1].attempts == 1:
+        return {}
+    lines = [
+        "| shard | fits | worker | attempt | seconds | expected |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {shard.name} | {len(shard.spec.get('fits', ()))} | {ended.worker} | {ended.attempts} | {ended.seconds:.1f} | {shard.expected_seconds:.0f} |"
+        for shard, ended in workers
+    ]
+    return {
+        "workers": len(workers),
+        "workers_lost": sum(ended.attempts - 1 for _, ended in workers),
+        "workers, shards": dg.MetadataValue.md("\n".join(lines)),
+    }
+
+
+def write_training_snapshot(settings: Settings, frames: FeatureFrames) -> tuple[str, str]:
+    """What a worker reads, under its content hash: (address of the folder, hash)."""
     from ml.snapshot import content_hash
 
     tables = (frames.daily, frames.realized, frames.hourly)
     digest = content_hash(*tables, frames.funding)
-    folder = settings.artifacts_dir / "snapshots" / digest
-    written = write_snapshot(str(folder), *tables, frames.source, frames.as_of, frames.funding)
+    folder = address_of(settings, "snapshots", digest)
+    written = write_snapshot(folder, *tables, frames.source, frames.as_of, frames.funding)
     return folder, written
 
 
@@ -271,7 +299,6 @@ def _registry_rows(
     run_id: str,
 ) -> pd.DataFrame:
     now = datetime.now(UTC)
-    store = settings.artifacts_dir.resolve()
     return pd.DataFrame(
         [
             {
@@ -284,9 +311,7 @@ def _registry_rows(
                 "snapshot_hash": snapshot_hash,
                 "data_hash": item["data_hash"],
                 "artifact_hash": item["artifact_hash"],
-                "artifact_uri": str(
-                    Path(artifact_place(settings, str(item["uri"]))).relative_to(store)
-                ),
+                "artifact_uri": name_in_store(settings, str(item["uri"])),
                 "code_version": item["code_version"],
                 "config": json.dumps(fit_config(settings, item["model"]), sort_keys=True),
                 "seed": int(item["seed"]),

@@ -76,6 +76,7 @@ def backup(
         f"backup of {settings.home} in {made.folder}: {len(made.manifest['files'])} files, {made.bytes / 2**20:.1f} MiB",
         soft_wrap=True,
     )
+    _show_elsewhere(made)
     for path in deleted:
         console.print(f"deleted the older {path}", soft_wrap=True)
 
@@ -97,7 +98,17 @@ def restore(
         f"home {settings.home} restored from the backup of {found.manifest['created_at']}",
         soft_wrap=True,
     )
+    _show_elsewhere(found)
     doctor(as_json=False, deep=False, day=None)
+
+
+def _show_elsewhere(found: Any) -> None:
+    """Say where the artefacts lie that a backup does not hold."""
+    if found.artifacts_elsewhere:
+        console.print(
+            f"models and snapshots are not in it: they lie in {found.artifacts_elsewhere} (VOLCAST_ARTIFACTS), by the addresses that the registry keeps",
+            soft_wrap=True,
+        )
 
 
 def _show(settings: Any, findings: list[Any], bad: int) -> None:

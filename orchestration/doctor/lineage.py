@@ -9,6 +9,9 @@ import hashlib
 import json
 from pathlib import Path
 
+import fsspec
+
+from orchestration.artifact_store import address_of
 from orchestration.doctor.finding import RESTORE, Count, Invariant, Look
 
 AGAIN = "train the version again (`volcast train --as-of DAY --force`), or restore a backup: without it its days cannot be explained or forecast again"
@@ -93,23 +96,26 @@ def _artefacts(look: Look) -> Count:
     ).fetchall()
     wrong = []
     for model, version, uri, expected in rows:
-        problem = artefact_problem(look.settings.artifacts_dir / str(uri), str(expected))
+        problem = artefact_problem(address_of(look.settings, str(uri)), str(expected))
         if problem:
             wrong.append(f"{model} {version}: {problem}")
     return Count(len(rows), len(wrong), wrong[0] if wrong else "")
 
 
-def artefact_problem(folder: Path, expected: str) -> str:
-    """Why the artefact is not what its hash says; empty where it is."""
-    document, tensors = folder / "model.json", folder / "model.safetensors"
+def artefact_problem(folder: str | Path, expected: str) -> str:
+    """Why the artefact at a path or any fsspec URI is not what its hash says; empty where it is."""
+    document, tensors = f"{folder}/model.json", f"{folder}/model.safetensors"
     try:
-        text = document.read_bytes()
+        with fsspec.open(document, "rb") as file:
+            text = file.read()
         found = hashlib.sha256(text).hexdigest()
         if found != expected:
             return f"{document} has sha256 {found[:12]}, the registry says {expected[:12]}"
-        with tensors.open("rb") as handle:
-            found = hashlib.file_digest(handle, "sha256").hexdigest()
-        stated = str(json.loads(text)["tensors_sha256"])
+        digest = hashlib.sha256()
+        with fsspec.open(tensors, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+        found, stated = digest.hexdigest(), str(json.loads(text)["tensors_sha256"])
         return (
             ""
             if found == stated
@@ -134,18 +140,19 @@ def _snapshots(look: Look) -> Count:
     ).fetchall()
     wrong, kept = [], 0
     for (digest,) in rows:
-        folder = look.settings.artifacts_dir / "snapshots" / str(digest)
-        if not folder.exists():
+        folder = address_of(look.settings, "snapshots", str(digest))
+        fs, path = fsspec.core.url_to_fs(folder)
+        if not fs.exists(path):
             continue
         kept += 1
         try:
-            stated = json.loads((folder / "snapshot.json").read_text())["sha256"]
+            stated = json.loads(fs.cat_file(f"{path}/snapshot.json"))["sha256"]
             if stated != digest:
                 wrong.append(f"{folder}: snapshot.json says {stated}")
             elif look.deep:
                 from ml.snapshot import read_snapshot
 
-                read_snapshot(str(folder), str(digest))
+                read_snapshot(folder, str(digest))
         except (
             Exception
         ) as error:  # any file may be cut short: what reads Parquet raises many kinds

@@ -72,6 +72,11 @@ def test_an_evaluation_writes_scores_leaderboard_and_tests_and_the_same_again_ch
     home.run("evaluate", *ARGUMENTS)
     assert {table: home.table_hash(table) for table in seen} == seen
     assert home.rows("SELECT count(*) FROM evaluation.walk_forward") == [(1,)]
+    shutil.rmtree(home.path / "artifacts" / "walk_forward")
+    workers = Home(home.path, {**home.environment, "VOLCAST_WORKERS_AT_ONCE": "2"})
+    workers.run("evaluate", *ARGUMENTS)
+    assert {table: home.table_hash(table) for table in seen} == seen
+    assert list((home.path / "artifacts" / "specs").glob("walk-*.json"))
 
 
 def test_a_bad_plan_is_refused_by_name(tmp_path: Path) -> None:

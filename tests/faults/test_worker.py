@@ -28,7 +28,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """work(what the worker does, stall minutes): results, or the error of the step."""
     (tmp_path / "code").mkdir()
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "code"))
-    monkeypatch.setattr("orchestration.workers.WORKER_MODULE", "a_worker")
+    monkeypatch.setattr("orchestration.workers.fanout.WORKER_MODULE", "a_worker")
     spec = {"snapshot": str(tmp_path / "s"), "output": str(tmp_path / "out"), "fits": FITS}
 
     def run(act: str, stall_minutes: float = 5):

@@ -19,7 +19,15 @@ from dagster_pipes import encode_env_var
 from ml import artifacts, models
 from ml.panel import Panel
 from ml.snapshot import write_snapshot
-from ml.worker import FitSpec, WorkerSpec, code_version, main, model_version, resolve_device
+from ml.worker import (
+    FitSpec,
+    WorkerSpec,
+    _heartbeat,
+    code_version,
+    main,
+    model_version,
+    resolve_device,
+)
 
 ROOT = Path(__file__).parents[2]
 TRAINED = date(2022, 4, 1)
@@ -238,6 +246,31 @@ def test_a_missing_spec_or_argument_ends_with_2(
     assert "cannot read the spec" in caplog.text
     assert main([]) == 2
     assert "expected one argument" in caplog.text
+
+
+def test_other_code_than_the_spec_s_makes_no_model(
+    tmp_path: Path, snapshot: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, _ = write_spec(tmp_path, snapshot, fit_of("ewma"), code_version="0" * 12)
+    assert main([str(path)]) == 2
+    assert "give the workers the same volcast" in caplog.text
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_worker_that_computes_says_so_and_one_that_waits_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("VOLCAST_WORKER_HEARTBEAT", "0.05")
+    beats: list[dict[str, Any]] = []
+    with _heartbeat(beats.append):
+        end = time.process_time() + 0.5
+        while time.process_time() < end:
+            pass
+        time.sleep(0.2)
+        computed = len(beats)
+        time.sleep(1.0)
+    assert computed > 1
+    assert len(beats) == computed
 
 
 def test_the_version_names_data_settings_seed_and_code() -> None:

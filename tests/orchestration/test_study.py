@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 from datetime import date
 from types import SimpleNamespace
 
@@ -15,6 +14,8 @@ from orchestration.assets import study
 from orchestration.platform import Platform
 from orchestration.settings import PROJECT_ROOT, Settings
 from orchestration.warehouse import Warehouse, read_published
+from orchestration.workers import Ended
+from orchestration.workers.processes import write_spec
 
 AS_OF = date(2024, 6, 5)
 
@@ -36,18 +37,18 @@ def read_until(monkeypatch):
         asked.append((to_as_of, history_days))
         return SimpleNamespace(source="simulated")
 
-    def start(context, module, spec, path, message, *, stall_minutes):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(spec))
-        assert module == "ml.attention.study"
-        assert ml_study.main([str(path)]) == 0
-        return [], None
+    def start(context, settings, shards):
+        for shard in shards:
+            write_spec(shard)
+            assert shard.module == "ml.attention.study"
+            assert ml_study.main([shard.address]) == 0
+        return [Ended() for _ in shards]
 
     monkeypatch.setattr(study, "read_features", read)
     monkeypatch.setattr(
         study, "write_training_snapshot", lambda settings, frames: ("folder", "5" * 64)
     )
-    monkeypatch.setattr(study, "run_module", start)
+    monkeypatch.setattr(study, "fan_out", start)
     monkeypatch.setattr(ml_study.Panel, "read", lambda uri, sha256="": None)
     monkeypatch.setattr(
         ml_study,
@@ -112,15 +113,30 @@ def test_the_same_study_goes_on_and_another_day_s_is_its_own(platform, read_unti
 
 @pytest.mark.usefixtures("read_until")
 def test_trials_of_a_run_that_died_are_kept(platform, monkeypatch):
-    finished = study.run_module
+    finished = study.fan_out
 
     def dies(*arguments, **options):
-        finished(*arguments, **options)
-        return [], "killed by signal 9"
+        return [Ended("killed by signal 9", lost=True) for _ in finished(*arguments, **options)]
 
-    monkeypatch.setattr(study, "run_module", dies)
+    monkeypatch.setattr(study, "fan_out", dies)
     assert not _materialize(platform).success
     assert len(_rows(platform)) == 3
+
+
+@pytest.mark.usefixtures("read_until")
+def test_several_workers_make_the_trials_of_one(platform):
+    assert _materialize(platform).success
+    alone = _rows(platform)
+    shared = {"workers_at_once": 2, "home": platform.settings.home / "shared"}
+    several = Platform(platform.settings.model_copy(update=shared))
+    assert _materialize(several).success
+    changing = ("seconds", "run_id", "created_at")
+    rows = [
+        [{key: value for key, value in row.items() if key not in changing} for row in found]
+        for found in (alone, _rows(several))
+    ]
+    assert rows[0] == rows[1]
+    assert list((several.settings.artifacts_dir / "studies").rglob("values/*.json"))
 
 
 @pytest.mark.usefixtures("read_until")

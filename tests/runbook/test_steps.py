@@ -20,10 +20,9 @@ KILLED = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n"
 def test_worker_killed(tmp_path, monkeypatch):
     (tmp_path / "out_of_memory.py").write_text(KILLED)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr("orchestration.workers.WORKER_MODULE", "out_of_memory")
-    monkeypatch.setattr("orchestration.workers._results_on_disk", lambda spec: [])
+    monkeypatch.setattr("orchestration.workers.fanout.WORKER_MODULE", "out_of_memory")
     settings = Settings(home=tmp_path / "home")
-    spec = {"fits": [{"model": "attention", "trained_as_of": "2026-03-08"}]}
+    spec = {"fits": [{"model": "attention", "trained_as_of": "2026-03-08", "window_days": 400}]}
     said: list[str] = []
 
     @dg.asset
@@ -34,7 +33,11 @@ def test_worker_killed(tmp_path, monkeypatch):
             said.append(str(error))
 
     with dg.DagsterInstance.ephemeral() as instance:
-        dg.materialize([registry], instance=instance, raise_on_error=False)
+        run = dg.materialize([registry], instance=instance, raise_on_error=False)
+        lines = [entry.user_message for entry in instance.all_logs(run.run_id)]
+    lost = [line for line in lines if "lost its worker" in line]
+    assert len(lost) == settings.worker_retries
+    assert_quoted("training-failed", lost[0], line=1)
     assert_quoted("training-failed", said[0])
     assert "attention of 2026-03-08" in said[0]
     assert signal.SIGKILL.name in said[0]

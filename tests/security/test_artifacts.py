@@ -22,9 +22,10 @@ from ml.baselines.ewma import Ewma
 from ml.explain.stored_checks import load_checks, save_checks
 from ml.model import ModelState
 from ml.snapshot import read_snapshot, write_snapshot
+from orchestration.artifact_store import artifact_place
 from orchestration.assets.training import _registry_rows
 from orchestration.settings import PROJECT_ROOT, Settings
-from orchestration.versions import ServedDays, artifact_place
+from orchestration.versions import ServedDays
 
 CODE = ("ml", "quality", "orchestration", "benchmarks", "docs")
 FORBIDDEN_MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "marshal", "shelve", "joblib", "jsonpickle", "imp"}  # fmt: skip
