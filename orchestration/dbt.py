@@ -165,7 +165,7 @@ def _run(settings: Settings, arguments: list[str], lock: int, *, may_fail: bool 
     ]
     environment = {
         **without_secrets(os.environ),
-        "VOLCAST_WAREHOUSE_PATH": str(settings.warehouse_path),
+        **Warehouse(settings).storage.dbt_environment(),
         "VOLCAST_MEMORY_LIMIT": settings.memory_limit,
         "VOLCAST_SPILL_DIR": str(settings.spill_dir()),
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
