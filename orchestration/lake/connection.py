@@ -58,6 +58,8 @@ class Lake:
         """ATTACH the lake; makes a new one where there is none, unless ``read_only``. Raises ``duckdb.Error``, ``MissingExtension``."""
         load_extensions(connection, ("ducklake", _CATALOG_EXTENSION[self.kind]))
         connection.execute("SET ducklake_max_retry_count = ?", [_COMMIT_RETRIES])
+        # Rows kept in the catalog itself lose what its types do not have: SQLite has no NaN, PostgreSQL no NUL in text; and DuckLake reserves row_id.
+        connection.execute("SET ducklake_default_data_inlining_row_limit = 0")
         options = ["READ_ONLY"] if read_only else []
         if self.kind == "sqlite":
             # In WAL mode readers and a writer do not block each other; in SQLite's default mode two open transactions wait for each other for ever.
