@@ -23,6 +23,8 @@ from orchestration.settings import TRANSFORMS_DIR, Settings
 from orchestration.warehouse import Warehouse
 
 logger = logging.getLogger(__name__)
+TRIES = 5
+"""Of dbt as a whole, where other homes write to the same lake."""
 
 
 class DbtError(RuntimeError):
@@ -118,7 +120,12 @@ def build(
     _make_way(results_path)
     if not (manifest := settings.dbt_target_dir / "manifest.json").is_file():
         _make_way(manifest)
-    output = _run(settings, arguments, lock, may_fail=True)
+    for number in range(1, TRIES + 1):
+        output = _run(settings, arguments, lock, may_fail=True)
+        if number == TRIES or not _lost_a_race(settings, results_path, output):
+            break
+        logger.info("another writer of the lake was first (try %d): dbt runs again", number)
+        results_path.unlink(missing_ok=True)
     if not results_path.exists():
         raise DbtError(f"dbt stopped before it ran anything:\n{output[-4000:]}")
     results = [
@@ -143,6 +150,21 @@ def build(
             + output[-2000:]
         )
     return results
+
+
+def _lost_a_race(settings: Settings, results: Path, output: str) -> bool:
+    """Whether dbt failed for no reason but another home's commit: the same run may succeed when repeated, for it deletes the window that it writes."""
+    storage = Warehouse(settings).storage
+    if not storage.is_shared:
+        return False
+    if not results.exists():
+        return storage.is_conflict(RuntimeError(output))
+    failed = [
+        item for item in json.loads(results.read_text())["results"] if item["status"] == "error"
+    ]
+    return bool(failed) and all(
+        storage.is_conflict(RuntimeError(str(item.get("message")))) for item in failed
+    )
 
 
 def _run(settings: Settings, arguments: list[str], lock: int, *, may_fail: bool = False) -> str:

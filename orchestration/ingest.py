@@ -21,7 +21,7 @@ from orchestration.settings import Settings
 from orchestration.sources.protocol import SettledSource, Source, SourceError, Stream
 from orchestration.sources.schema import TABLES, TableSchema
 from orchestration.streams import StreamState, fresh_state, read_streams, write_stream
-from orchestration.warehouse import Warehouse, WarehouseError, get_state, set_state
+from orchestration.warehouse import Warehouse, WarehouseError, get_state, set_state, storage_of
 
 logger = logging.getLogger(__name__)
 
@@ -265,5 +265,5 @@ def claim_source(connection: duckdb.DuckDBPyConnection, settings: Settings, sour
         set_state(connection, "source", mine)
     elif held != mine:
         raise WarehouseError(
-            f"{settings.warehouse_path} holds data of source {held!r}, this run would add {mine!r}: choose another VOLCAST_HOME"
+            f"{storage_of(settings).address} holds data of source {held!r}, this run would add {mine!r}: choose another VOLCAST_HOME"
         )

@@ -62,6 +62,8 @@ class Lake:
         connection.execute("SET ducklake_default_data_inlining_row_limit = 0")
         options = ["READ_ONLY"] if read_only else []
         if self.kind == "sqlite":
+            if read_only and not Path(self.catalog_words).exists():
+                raise NoLake(f"no lake in the catalog {self.catalog}")
             # In WAL mode readers and a writer do not block each other; in SQLite's default mode two open transactions wait for each other for ever.
             options += ["META_JOURNAL_MODE 'WAL'", f"META_BUSY_TIMEOUT {_BUSY_MILLISECONDS}"]
         elif _log_in(connection):

@@ -15,7 +15,7 @@ from orchestration.lake.connection import Lake
 class Plugin(BasePlugin):
     """Named in transforms/profiles.yml, target ``lake``."""
 
-    def configure_connection(self, conn) -> None:  # type: ignore[no-untyped-def]
+    def configure_connection(self, conn) -> None:
         conn.execute("SET autoinstall_known_extensions = false")
         Lake(
             os.environ["VOLCAST_LAKE_CATALOG"],
