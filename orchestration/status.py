@@ -93,6 +93,14 @@ def _of_tables(view: View, settings: Settings) -> Iterator[tuple[str, str]]:
     if view.writer is not None:
         yield "writing", f"{view.writer}; below is the published copy"
     newest = connection.execute("SELECT max(as_of), count(*) FROM forecasts.volatility").fetchone()
+    if settings.warehouse:
+        from orchestration.lake.upkeep import size_of_lake
+
+        held = size_of_lake(connection)
+        yield (
+            "lake",
+            f"{held.snapshots} snapshots, {held.pinned} pinned; {held.files} files, {held.small_files} small, {_bytes(held.bytes)}",
+        )
     yield "source", get_state(connection, "source", catalog=None) or "none yet"
     yield (
         "forecasts",

@@ -49,9 +49,11 @@ class LakeStorage:
     def is_shared(self) -> bool:
         return True
 
-    def attach(self, connection: duckdb.DuckDBPyConnection, *, read_only: bool) -> None:
+    def attach(
+        self, connection: duckdb.DuckDBPyConnection, *, read_only: bool, alias: str = CATALOG
+    ) -> None:
         try:
-            self.lake.attach(connection, CATALOG, read_only=read_only)
+            self.lake.attach(connection, alias, read_only=read_only)
         except NoLake as error:
             raise NothingStored(str(error)) from None
         except (ImportError, ValueError) as error:

@@ -144,12 +144,18 @@ class Warehouse:
 
     def publish(self) -> bool:
         """Swap in a read-only copy of what people may read; False when it is up to date already."""
+        with self.session() as connection:
+            return publish(
+                connection, self.settings.published_path, one_snapshot=self.storage.is_shared
+            )
+
+    @contextmanager
+    def session(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection under the lock without a transaction, for who makes several of his own: publishing, upkeep, migration."""
         with self.lock():
             connection = self._open(read_only=False)
             try:
-                return publish(
-                    connection, self.settings.published_path, one_snapshot=self.storage.is_shared
-                )
+                yield connection
             finally:
                 connection.close()
 

@@ -29,8 +29,10 @@ class Storage(Protocol):
         """Whether other machines may write to it: then a write can lose against theirs and must be repeatable."""
         ...
 
-    def attach(self, connection: duckdb.DuckDBPyConnection, *, read_only: bool) -> None:
-        """ATTACH it as ``wh``; creates what is not there unless ``read_only``. Raises ``duckdb.Error``."""
+    def attach(
+        self, connection: duckdb.DuckDBPyConnection, *, read_only: bool, alias: str = CATALOG
+    ) -> None:
+        """ATTACH it; creates what is not there unless ``read_only``. Raises ``duckdb.Error``."""
         ...
 
     def exists(self) -> bool:
@@ -68,8 +70,10 @@ class FileStorage:
     def is_shared(self) -> bool:
         return False
 
-    def attach(self, connection: duckdb.DuckDBPyConnection, *, read_only: bool) -> None:
-        attach(connection, self.path, CATALOG, read_only=read_only)
+    def attach(
+        self, connection: duckdb.DuckDBPyConnection, *, read_only: bool, alias: str = CATALOG
+    ) -> None:
+        attach(connection, self.path, alias, read_only=read_only)
 
     def exists(self) -> bool:
         return self.path.exists()
