@@ -68,24 +68,36 @@ class Lake:
             options += ["META_JOURNAL_MODE 'WAL'", f"META_BUSY_TIMEOUT {_BUSY_MILLISECONDS}"]
         elif _log_in(connection):
             options.append("META_SECRET 'lake_catalog'")
-        found = ["CREATE_IF_NOT_EXISTS false", *options]
-        if self.data:
-            found.append(f"DATA_PATH {literal(folder(self.data))}")
+        if self.data.startswith("s3://"):
+            open_object_store(connection)
         try:
-            connection.execute(_attach(self.catalog, alias, found))
+            self._attach(connection, alias, options, read_only=read_only)
+        except duckdb.Error as error:
+            if "httpfs" not in str(error):  # only the catalog knew that its files lie in an object store
+                raise
+            open_object_store(connection)
+            self._attach(connection, alias, options, read_only=read_only)
+
+    def _attach(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        alias: str,
+        options: list[str],
+        *,
+        read_only: bool,
+    ) -> None:
+        there = ["CREATE_IF_NOT_EXISTS false", *options]
+        if self.data:
+            there.append(f"DATA_PATH {literal(folder(self.data))}")
+        try:
+            connection.execute(_statement(self.catalog, alias, there))
         except duckdb.InvalidInputException as error:
             if "does not exist" not in str(error):
                 raise
             if read_only:
                 raise NoLake(f"no lake in the catalog {self.catalog}") from None
-            self._make(connection, alias, options)
-        place = self.data or data_path(connection, alias)
-        if place.startswith("s3://"):
-            open_object_store(connection)
-
-    def _make(self, connection: duckdb.DuckDBPyConnection, alias: str, options: list[str]) -> None:
-        place = folder(self.data or self.new_data)
-        connection.execute(_attach(self.catalog, alias, [*options, f"DATA_PATH {literal(place)}"]))
+            place = literal(folder(self.data or self.new_data))
+            connection.execute(_statement(self.catalog, alias, [*options, f"DATA_PATH {place}"]))
 
 
 def attach_catalog(connection: duckdb.DuckDBPyConnection, lake: Lake, alias: str) -> None:
@@ -105,22 +117,13 @@ def _log_in(connection: duckdb.DuckDBPyConnection) -> bool:
     return word is not None
 
 
-def _attach(catalog: str, alias: str, options: list[str]) -> str:
-    written = f" ({', '.join(options)})" if options else ""
-    return f"ATTACH {literal(catalog)} AS {alias}{written}"
+def _statement(catalog: str, alias: str, options: list[str]) -> str:
+    return f"ATTACH {literal(catalog)} AS {alias} ({', '.join(options)})"
 
 
 def folder(place: str) -> str:
     """A place as DuckLake keeps it: with a slash at its end."""
     return place if place.endswith("/") else f"{place}/"
-
-
-def data_path(connection: duckdb.DuckDBPyConnection, alias: str) -> str:
-    """Where the catalog says that the Parquet files lie."""
-    row = connection.execute(
-        "SELECT value FROM ducklake_options(?) WHERE option_name = 'data_path'", [alias]
-    ).fetchone()
-    return str(row[0]) if row else ""
 
 
 def load_extensions(connection: duckdb.DuckDBPyConnection, names: tuple[str, ...]) -> None:

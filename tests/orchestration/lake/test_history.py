@@ -63,7 +63,8 @@ def test_as_of_shows_the_features_that_a_forecast_read_and_what_changed_since(
     assert any("funding_age_days was" in line for line in found.differs)
     assert {item.horizon for item in found.forecasts} == {1}
     replaced = [item for item in found.forecasts if item.superseded_at]
-    assert replaced and all(item.made_at and item.volatility for item in replaced)
+    assert replaced
+    assert all(item.made_at and item.volatility for item in replaced)
     assert all(item.lake_snapshot for item in found.forecasts if not item.superseded_at)
 
 
@@ -156,7 +157,8 @@ def test_a_migration_that_was_stopped_goes_on_and_a_row_that_differs_is_sent_aga
     with Warehouse(target).write() as connection:
         connection.execute("UPDATE forecasts.risk SET var_975 = 1")
     moved = {item.table: item.was_there for item in migrate(origin, target)}
-    assert moved["forecasts.volatility"] and not moved["raw.ohlcv"]
+    assert moved["forecasts.volatility"]
+    assert not moved["raw.ohlcv"]
     assert not moved["forecasts.risk"]
     with Warehouse(origin).read() as ours, Warehouse(target).read() as theirs:
         assert content(ours) == content(theirs)
