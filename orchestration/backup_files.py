@@ -31,13 +31,9 @@ def copy_warehouse(settings: Settings, target: Path) -> dict[str, str]:
         connection.execute("SET temp_directory = ?", [str(spill)])
         storage = storage_of(settings)
         storage.attach(connection, read_only=True)
-        if storage.is_shared:
-            connection.execute("BEGIN")  # one snapshot
         state = {key: get_state(connection, key) or "" for key in ("layout", "source")}
         attach(connection, target, "copied", read_only=False)
         connection.execute(f"COPY FROM DATABASE {CATALOG} TO copied")
-        if storage.is_shared:
-            connection.execute("COMMIT")
         connection.execute("DETACH copied")
     finally:
         connection.close()

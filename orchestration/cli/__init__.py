@@ -11,14 +11,14 @@ import sys
 
 from orchestration.cli import running  # isort: skip  # the order of --help
 from orchestration.cli import (
-    risk,
-    querying,
-    reading,
-    operating,
     keeping,
     lake,
     monitoring,
+    operating,
     preparing,
+    querying,
+    reading,
+    risk,
 )  # isort: skip
 from orchestration.cli.app import app
 

@@ -55,7 +55,7 @@ class Lake:
     def attach(
         self, connection: duckdb.DuckDBPyConnection, alias: str, *, read_only: bool = False
     ) -> None:
-        """ATTACH the lake; makes a new one where there is none, unless ``read_only``. Raises ``duckdb.Error``, ``MissingExtension``."""
+        """ATTACH the lake; makes a new one where there is none. ``read_only``: at the snapshot of this moment, and ``NoLake`` where there is none. Raises ``duckdb.Error``, ``MissingExtension``."""
         load_extensions(connection, ("ducklake", _CATALOG_EXTENSION[self.kind]))
         connection.execute("SET ducklake_max_retry_count = ?", [_COMMIT_RETRIES])
         # Rows kept in the catalog itself lose what its types do not have: SQLite has no NaN, PostgreSQL no NUL in text; and DuckLake reserves row_id.
@@ -73,7 +73,9 @@ class Lake:
         try:
             self._attach(connection, alias, options, read_only=read_only)
         except duckdb.Error as error:
-            if "httpfs" not in str(error):  # only the catalog knew that its files lie in an object store
+            if "httpfs" not in str(
+                error
+            ):  # only the catalog knew that its files lie in an object store
                 raise
             open_object_store(connection)
             self._attach(connection, alias, options, read_only=read_only)
@@ -96,6 +98,15 @@ class Lake:
                 raise
             if read_only:
                 raise NoLake(f"no lake in the catalog {self.catalog}") from None
+            there = []
+        if read_only:  # again, at the snapshot of this moment: every statement sees the same tables
+            row = connection.execute(
+                "SELECT id FROM ducklake_current_snapshot(?)", [alias]
+            ).fetchone()
+            connection.execute(f"DETACH {alias}")
+            there.append(f"SNAPSHOT_VERSION {int(row[0]) if row else 0}")
+            connection.execute(_statement(self.catalog, alias, there))
+        elif not there:
             place = literal(folder(self.data or self.new_data))
             connection.execute(_statement(self.catalog, alias, [*options, f"DATA_PATH {place}"]))
 

@@ -127,7 +127,6 @@ class Warehouse:
                     pass
             connection = self._open(read_only=True)
         try:
-            connection.execute("BEGIN")
             yield connection
         finally:
             connection.close()

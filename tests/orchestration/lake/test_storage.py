@@ -23,7 +23,7 @@ from orchestration.warehouse import (
 )
 from tests.orchestration.doctor.homes import healthy
 
-RUN = ("run_id", "created_at", "ingested_at", "checked_at", "released_at", "lake_snapshot")
+RUN = ("run_id", "created_at", "ingested_at", "checked_at", "quarantined_at", "lake_snapshot")
 
 
 def content(connection: duckdb.DuckDBPyConnection, catalog: str = "wh") -> dict[str, Any]:
