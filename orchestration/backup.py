@@ -76,8 +76,9 @@ def backup(settings: Settings, folder: Path) -> Backup:
         raise BackupError(f"{folder} exists: expected a new folder, a backup is never overwritten")
     if folder.is_relative_to(settings.home):
         raise BackupError(f"{folder} lies in the home {settings.home}: expected a place outside")
-    if not settings.warehouse_path.is_file():
-        raise BackupError(f"no warehouse at {settings.warehouse_path}: nothing to back up")
+    if not Warehouse(settings).exists():
+        address = Warehouse(settings).storage.address
+        raise BackupError(f"no warehouse at {address}: nothing to back up")
     half = folder.with_name(f"{folder.name}{HALF}")
     with _whole_or_nothing(half, f"backup to {folder}"):
         with Warehouse(settings).lock(shared=True):  # keeps writers out, and lets readers in
@@ -133,6 +134,11 @@ def restore(settings: Settings, folder: Path) -> Backup:
     The files are gathered in a folder of the home and moved into place with the warehouse last: killed before that, there is no warehouse
     yet, and the same command starts afresh. The home may be a mount point.
     """
+    if settings.warehouse:
+        raise BackupError(
+            f"VOLCAST_WAREHOUSE={settings.warehouse}: a restore fills a home with a file; leave it empty, restore, then run "
+            "`volcast migrate --to` a new lake (docs/lake.md)"
+        )
     found, home = verify(folder), settings.home
     if found.folder.is_relative_to(home):
         raise BackupError(f"{found.folder} lies in the home {home}: move it out first")

@@ -16,7 +16,7 @@ from typing import Any
 import duckdb
 
 from orchestration.settings import Settings
-from orchestration.warehouse import CATALOG, attach, get_state
+from orchestration.warehouse import CATALOG, attach, get_state, storage_of
 
 HALF = ".part"
 
@@ -29,7 +29,8 @@ def copy_warehouse(settings: Settings, target: Path) -> dict[str, str]:
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute("SET memory_limit = ?", [settings.memory_limit])
         connection.execute("SET temp_directory = ?", [str(spill)])
-        attach(connection, settings.warehouse_path, CATALOG, read_only=True)
+        storage = storage_of(settings)
+        storage.attach(connection, read_only=True)
         state = {key: get_state(connection, key) or "" for key in ("layout", "source")}
         attach(connection, target, "copied", read_only=False)
         connection.execute(f"COPY FROM DATABASE {CATALOG} TO copied")

@@ -152,7 +152,7 @@ def _alone(settings: Settings) -> Iterator[bool]:
 @contextmanager
 def warehouse_free(settings: Settings) -> Iterator[bool]:
     """Whether nobody reads or writes the warehouse; nobody begins to while the caller goes on."""
-    with settings.warehouse_path.with_suffix(".lock").open("a") as handle:
+    with settings.lock_path.open("a") as handle:
         yield _taken(handle)
 
 

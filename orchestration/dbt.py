@@ -23,6 +23,8 @@ from orchestration.settings import PROJECT_ROOT, TRANSFORMS_DIR, Settings
 from orchestration.warehouse import Warehouse
 
 logger = logging.getLogger(__name__)
+TRIES = 5
+"""Of dbt as a whole, where other homes write to the same lake."""
 
 
 class DbtError(RuntimeError):
@@ -97,7 +99,8 @@ def parsed_file(settings: Settings) -> Path:
     from importlib.metadata import version
 
     versions = [version(name) for name in ("dbt-core", "dbt-adapters", "dbt-duckdb")]
-    parts = [project_fingerprint(), sys.version, *versions]
+    kind = settings.warehouse.partition(":")[0]
+    parts = [project_fingerprint(), kind, sys.version, *versions]
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
     return settings.dbt_target_dir / f"parsed-{digest}.msgpack"
 
@@ -129,7 +132,12 @@ def build(
     _make_way(results_path)
     if (parsed := parsed_file(settings)).exists() and not parsed.is_file():
         _make_way(parsed)
-    output = _run(settings, arguments, lock, may_fail=True)
+    for number in range(1, TRIES + 1):
+        output = _run(settings, arguments, lock, may_fail=True)
+        if number == TRIES or not _lost_a_race(settings, results_path, output):
+            break
+        logger.info("another writer of the lake was first (try %d): dbt runs again", number)
+        results_path.unlink(missing_ok=True)
     if not results_path.exists():
         raise DbtError(f"dbt stopped before it ran anything:\n{output[-4000:]}")
     results = [
@@ -156,6 +164,21 @@ def build(
     return results
 
 
+def _lost_a_race(settings: Settings, results: Path, output: str) -> bool:
+    """Whether dbt failed for no reason but another home's commit: the same run may succeed when repeated, for it deletes the window that it writes."""
+    storage = Warehouse(settings).storage
+    if not storage.is_shared:
+        return False
+    if not results.exists():
+        return storage.is_conflict(RuntimeError(output))
+    failed = [
+        item for item in json.loads(results.read_text())["results"] if item["status"] == "error"
+    ]
+    return bool(failed) and all(
+        storage.is_conflict(RuntimeError(str(item.get("message")))) for item in failed
+    )
+
+
 def _run(settings: Settings, arguments: list[str], lock: int, *, may_fail: bool = False) -> str:
     command = [
         sys.executable,
@@ -180,10 +203,10 @@ def _run(settings: Settings, arguments: list[str], lock: int, *, may_fail: bool 
     ]
     environment = {
         **without_secrets(os.environ),
+        **Warehouse(settings).storage.dbt_environment(),
         "PYTHONPATH": os.pathsep.join(
             filter(None, (str(PROJECT_ROOT), os.environ.get("PYTHONPATH")))
         ),
-        "VOLCAST_WAREHOUSE_PATH": str(settings.warehouse_path),
         "VOLCAST_MEMORY_LIMIT": settings.memory_limit,
         "VOLCAST_SPILL_DIR": str(settings.spill_dir()),
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",

@@ -14,6 +14,7 @@ from orchestration.assets.explanations import EXPLANATION_ASSETS
 from orchestration.assets.features import dbt_features
 from orchestration.assets.forecasts import risk, volatility
 from orchestration.assets.ingest import INGEST_ASSETS
+from orchestration.assets.lake import MAINTENANCE_JOB, MAINTENANCE_SCHEDULE, lake_maintenance
 from orchestration.assets.learning import learning
 from orchestration.assets.leverage import leverage_backtest
 from orchestration.assets.portfolio import PORTFOLIO_ASSETS
@@ -30,6 +31,7 @@ from orchestration.schedules import CAPTURE_JOB, DAILY_JOB, RETRAIN_JOB, SCHEDUL
 from orchestration.sensors import SENSORS
 from orchestration.settings import Settings
 
+SETTINGS = Settings.from_env()
 ASSETS = [
     *INGEST_ASSETS,
     dbt_features,
@@ -47,12 +49,13 @@ ASSETS = [
     published_snapshot,
     report,
     model_cards,
+    *([lake_maintenance] if SETTINGS.warehouse else []),
 ]
 
 mask_logs()
 mask_tracebacks()
 check_storage()
-PLATFORM = Platform(Settings.from_env())
+PLATFORM = Platform(SETTINGS)
 
 
 @dg.resource(
@@ -72,8 +75,14 @@ def platform(context: dg.InitResourceContext) -> Iterator[Platform]:
 defs = dg.Definitions(
     assets=ASSETS,
     asset_checks=GATES,
-    jobs=[DAILY_JOB, RETRAIN_JOB, STUDY_JOB, CAPTURE_JOB],
-    schedules=SCHEDULES,
+    jobs=[
+        DAILY_JOB,
+        RETRAIN_JOB,
+        STUDY_JOB,
+        CAPTURE_JOB,
+        *([MAINTENANCE_JOB] if SETTINGS.warehouse else []),
+    ],
+    schedules=[*SCHEDULES, *([MAINTENANCE_SCHEDULE] if SETTINGS.warehouse else [])],
     sensors=SENSORS,
     resources={"platform": platform},
     executor=dg.in_process_executor,

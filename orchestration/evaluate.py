@@ -106,15 +106,16 @@ def evaluate(settings: Settings, plan: Plan, console: Console) -> Evaluation:
         tests = comparison_tests(scores, BENCHMARK, plan.last)
         tests = tests.assign(benchmark=tests["benchmark"].fillna(""))
     scores = scores.drop(columns=["code_version", "data_version"])
-    with warehouse.write() as connection:
-        for table, rows in (
-            ("evaluation.walk_forward", pd.DataFrame([head])),
-            ("evaluation.walk_forward_scores", scores.assign(evaluation_id=identity)),
-            ("evaluation.walk_forward_leaderboard", board.assign(evaluation_id=identity)),
-            ("evaluation.walk_forward_tests", tests.assign(evaluation_id=identity)),
-        ):
-            replace_rows(connection, table, rows, on=["evaluation_id"])
-        bump_revision(connection)
+    for attempt in warehouse.writes():
+        with attempt as connection:
+            for table, rows in (
+                ("evaluation.walk_forward", pd.DataFrame([head])),
+                ("evaluation.walk_forward_scores", scores.assign(evaluation_id=identity)),
+                ("evaluation.walk_forward_leaderboard", board.assign(evaluation_id=identity)),
+                ("evaluation.walk_forward_tests", tests.assign(evaluation_id=identity)),
+            ):
+                replace_rows(connection, table, rows, on=["evaluation_id"])
+            bump_revision(connection)
     warehouse.publish()
     return Evaluation(identity, board[board["segment_kind"] == "all"].reset_index(drop=True))
 

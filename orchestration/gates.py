@@ -98,12 +98,13 @@ def run_gate(
             results=[*verdict.results, quarantined],
         )
     outcome = store_verdict(warehouse, verdict, from_as_of, to_as_of, run_id)
-    with warehouse.write() as connection:
-        set_json_state(
-            connection,
-            f"gate:{suite}",
-            {"from": str(from_as_of), "to": str(to_as_of), "rows": seen},
-        )
+    for attempt in warehouse.writes():
+        with attempt as connection:
+            set_json_state(
+                connection,
+                f"gate:{suite}",
+                {"from": str(from_as_of), "to": str(to_as_of), "rows": seen},
+            )
     return outcome
 
 
@@ -135,41 +136,45 @@ def store_verdict(
     warehouse: Warehouse, verdict: Verdict, from_as_of: date, to_as_of: date, run_id: str
 ) -> GateOutcome:
     """Keep every expectation's verdict; overrides of the day apply."""
-    with warehouse.write() as connection:
-        now = _next_stamp(connection, verdict.suite, datetime.now(UTC))
-        overrides = connection.execute(
-            "SELECT expectation, overridden_by, reason FROM quality.overrides WHERE suite = ? AND as_of BETWEEN ? AND ?",
-            [verdict.suite, from_as_of, to_as_of],
-        ).fetchall()
-        by_expectation = {str(name): (str(who), str(why)) for name, who, why in overrides}
-        rows = []
-        for position, result in enumerate(verdict.results):
-            who, why = (
-                by_expectation.get(result.expectation) or by_expectation.get("*") or (None, None)
-            )
-            failed = result.severity == "critical" and not result.success
-            identity = f"{verdict.suite}|{from_as_of}|{to_as_of}|{run_id}|{position}|{result.expectation}|{result.column}"
-            rows.append(
-                {
-                    "validation_id": hashlib.sha256(identity.encode()).hexdigest()[:24],
-                    "suite": verdict.suite,
-                    "from_as_of": from_as_of,
-                    "as_of": to_as_of,
-                    "run_id": run_id,
-                    "expectation": result.expectation,
-                    "column_name": result.column,
-                    "severity": result.severity,
-                    "success": result.success,
-                    "observed": str(result.observed),
-                    "message": result.message,
-                    "checked_at": now,
-                    "overridden_by": who if failed else None,
-                    "override_reason": why if failed else None,
-                }
-            )
-        frame = pd.DataFrame(rows)
-        replace_rows(connection, "quality.validations", frame, on=["validation_id"])
-        return stored_outcome(connection, verdict.suite, from_as_of, to_as_of)
+    for attempt in warehouse.writes():
+        with attempt as connection:
+            now = _next_stamp(connection, verdict.suite, datetime.now(UTC))
+            overrides = connection.execute(
+                "SELECT expectation, overridden_by, reason FROM quality.overrides WHERE suite = ? AND as_of BETWEEN ? AND ?",
+                [verdict.suite, from_as_of, to_as_of],
+            ).fetchall()
+            by_expectation = {str(name): (str(who), str(why)) for name, who, why in overrides}
+            rows = []
+            for position, result in enumerate(verdict.results):
+                who, why = (
+                    by_expectation.get(result.expectation)
+                    or by_expectation.get("*")
+                    or (None, None)
+                )
+                failed = result.severity == "critical" and not result.success
+                identity = f"{verdict.suite}|{from_as_of}|{to_as_of}|{run_id}|{position}|{result.expectation}|{result.column}"
+                rows.append(
+                    {
+                        "validation_id": hashlib.sha256(identity.encode()).hexdigest()[:24],
+                        "suite": verdict.suite,
+                        "from_as_of": from_as_of,
+                        "as_of": to_as_of,
+                        "run_id": run_id,
+                        "expectation": result.expectation,
+                        "column_name": result.column,
+                        "severity": result.severity,
+                        "success": result.success,
+                        "observed": str(result.observed),
+                        "message": result.message,
+                        "checked_at": now,
+                        "overridden_by": who if failed else None,
+                        "override_reason": why if failed else None,
+                    }
+                )
+            frame = pd.DataFrame(rows)
+            replace_rows(connection, "quality.validations", frame, on=["validation_id"])
+            outcome = stored_outcome(connection, verdict.suite, from_as_of, to_as_of)
+    return outcome
 
 
 def _next_stamp(connection: duckdb.DuckDBPyConnection, suite: str, now: datetime) -> datetime:
@@ -250,26 +255,27 @@ def add_override(
         "reason": reason,
         "created_at": datetime.now(UTC),
     }
-    with warehouse.write() as connection:
-        replace_rows(
-            connection,
-            "quality.overrides",
-            pd.DataFrame([row]),
-            on=["suite", "expectation", "as_of"],
-        )
-        lifted = connection.execute(
-            "UPDATE quality.validations SET overridden_by = $by, override_reason = $reason WHERE suite = $suite "
-            "AND $as_of BETWEEN from_as_of AND as_of AND severity = 'critical' AND NOT success "
-            "AND ($expectation = '*' OR expectation = $expectation)",
-            {
-                "by": overridden_by,
-                "reason": reason,
-                "suite": suite,
-                "as_of": as_of,
-                "expectation": expectation,
-            },
-        ).fetchone()
-        bump_revision(connection)
+    for attempt in warehouse.writes():
+        with attempt as connection:
+            replace_rows(
+                connection,
+                "quality.overrides",
+                pd.DataFrame([row]),
+                on=["suite", "expectation", "as_of"],
+            )
+            lifted = connection.execute(
+                "UPDATE quality.validations SET overridden_by = $by, override_reason = $reason WHERE suite = $suite "
+                "AND $as_of BETWEEN from_as_of AND as_of AND severity = 'critical' AND NOT success "
+                "AND ($expectation = '*' OR expectation = $expectation)",
+                {
+                    "by": overridden_by,
+                    "reason": reason,
+                    "suite": suite,
+                    "as_of": as_of,
+                    "expectation": expectation,
+                },
+            ).fetchone()
+            bump_revision(connection)
     return int(lifted[0]) if lifted else 0
 
 

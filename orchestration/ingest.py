@@ -21,7 +21,7 @@ from orchestration.settings import Settings
 from orchestration.sources.protocol import SettledSource, Source, SourceError, Stream
 from orchestration.sources.schema import TABLES, TableSchema
 from orchestration.streams import StreamState, fresh_state, read_streams, write_stream
-from orchestration.warehouse import Warehouse, WarehouseError, get_state, set_state
+from orchestration.warehouse import Warehouse, WarehouseError, get_state, set_state, storage_of
 
 logger = logging.getLogger(__name__)
 
@@ -71,8 +71,9 @@ def ingest_window(
     now = source.now()
     until = settings.decision_time(to_as_of) if now is None else now
     earliest = settings.decision_time(from_as_of - timedelta(days=1)) if now is None else None
-    with warehouse.write() as connection:
-        claim_source(connection, settings, source)
+    for attempt in warehouse.writes():
+        with attempt as connection:
+            claim_source(connection, settings, source)
     return _read_all(warehouse, source, source.streams(table), table, until, earliest, progress)
 
 
@@ -110,8 +111,9 @@ def capture(warehouse: Warehouse, source: Source) -> dict[str, WindowResult]:
         raise ValueError(
             f"source {source.name!r}: nothing to capture; only VOLCAST_SOURCE=live has a present"
         )
-    with warehouse.write() as connection:
-        claim_source(connection, warehouse.settings, source)
+    for attempt in warehouse.writes():
+        with attempt as connection:
+            claim_source(connection, warehouse.settings, source)
     return {
         table: _read_all(warehouse, source, streams, table, now)
         for table in TABLES
@@ -174,9 +176,10 @@ class _Store:
                     current=current,
                 )
         if self._states:
-            with self.warehouse.write() as connection:
-                for state in self._states.values():
-                    write_stream(connection, state)
+            for attempt in self.warehouse.writes():
+                with attempt as connection:
+                    for state in self._states.values():
+                        write_stream(connection, state)
         self._pages, self._states = [], {}
 
 
@@ -262,5 +265,5 @@ def claim_source(connection: duckdb.DuckDBPyConnection, settings: Settings, sour
         set_state(connection, "source", mine)
     elif held != mine:
         raise WarehouseError(
-            f"{settings.warehouse_path} holds data of source {held!r}, this run would add {mine!r}: choose another VOLCAST_HOME"
+            f"{storage_of(settings).address} holds data of source {held!r}, this run would add {mine!r}: choose another VOLCAST_HOME"
         )

@@ -27,7 +27,11 @@ _GROUP = ("as_of", "model", "model_version")
 
 
 def write_rows(
-    connection: duckdb.DuckDBPyConnection, spec: OutputTable, on: Sequence[str], scope: str
+    connection: duckdb.DuckDBPyConnection,
+    spec: OutputTable,
+    on: Sequence[str],
+    scope: str,
+    snapshot: int | None = None,
 ) -> bool:
     """Bring ``temp.incoming`` into a forecast table; False where every row was there already.
 
@@ -59,7 +63,7 @@ def write_rows(
     connection.execute("DROP TABLE temp.fresh")
     changed = superseded > 0 or bool(added and added[0])
     if changed:
-        _restate(connection, spec, run_id, now)
+        _restate(connection, spec, run_id, now, snapshot)
     connection.execute("DROP TABLE temp.touched")
     return changed
 
@@ -99,14 +103,19 @@ def fill_ledger(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def lines(
-    spec: OutputTable, where: str = "true", run_id: str | None = None, now: datetime | None = None
+    spec: OutputTable,
+    where: str = "true",
+    run_id: str | None = None,
+    now: datetime | None = None,
+    snapshot: int | None = None,
 ) -> str:
     """SQL of the ledger lines of what is stored in a table, in the order of the ledger's columns."""
     stamp = "NULL" if now is None else f"TIMESTAMPTZ {literal(now.isoformat())}"
     run = "NULL" if run_id is None else literal(run_id)
+    seen = "NULL" if snapshot is None else str(int(snapshot))
     return (
         f"SELECT {literal(spec.name)} AS table_name, {_group(spec)}, count(*) AS rows, "
-        f"CAST(sum({_row_hash(spec)}) AS VARCHAR) AS content_hash, {run} AS run_id, {stamp} AS created_at "
+        f"CAST(sum({_row_hash(spec)}) AS VARCHAR) AS content_hash, {run} AS run_id, {stamp} AS created_at, {seen} AS lake_snapshot "
         f"FROM {spec.name} AS t WHERE {where} GROUP BY ALL ORDER BY ALL"
     )
 
@@ -162,7 +171,11 @@ def _kept(spec: OutputTable, where: str) -> str:
 
 
 def _restate(
-    connection: duckdb.DuckDBPyConnection, spec: OutputTable, run_id: str | None, now: datetime
+    connection: duckdb.DuckDBPyConnection,
+    spec: OutputTable,
+    run_id: str | None,
+    now: datetime,
+    snapshot: int | None = None,
 ) -> None:
     """Write the lines of the groups in ``temp.touched`` anew; a group without rows loses its line."""
     match = " AND ".join(f"l.{name} = g.{name}" for name in _GROUP)
@@ -177,7 +190,7 @@ def _restate(
     )
     near = "t.as_of BETWEEN (SELECT min(as_of) FROM temp.touched) AND (SELECT max(as_of) FROM temp.touched)"
     where = f"{near} AND EXISTS (SELECT 1 FROM temp.touched AS g WHERE {same})"
-    connection.execute(f"INSERT INTO forecasts.ledger {lines(spec, where, run_id, now)}")
+    connection.execute(f"INSERT INTO forecasts.ledger {lines(spec, where, run_id, now, snapshot)}")
 
 
 def _content(spec: OutputTable) -> list[str]:

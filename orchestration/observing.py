@@ -32,11 +32,13 @@ class View:
 @contextmanager
 def look(settings: Settings) -> Iterator[View | None]:
     """The home's tables; None where there are none yet. Raises ``WarehouseError`` where they cannot be opened."""
-    if not settings.warehouse_path.exists():
+    warehouse = Warehouse(settings)
+    if not warehouse.exists():
         yield None
         return
     with ExitStack() as opened:
-        writer = who_writes(settings)
+        waits = not warehouse.storage.is_shared  # a lake's readers wait for nobody
+        writer = who_writes(settings) if waits else None
         if writer is None:
             impatient = settings.model_copy(update={"lock_timeout_seconds": PATIENCE_SECONDS})
             try:
@@ -53,7 +55,7 @@ def look(settings: Settings) -> Iterator[View | None]:
 
 def who_writes(settings: Settings) -> str | None:
     """The process that holds the warehouse lock alone, in words; None where nobody does."""
-    path = settings.warehouse_path.with_suffix(".lock")
+    path = settings.lock_path
     if not path.exists():
         return None
     with path.open("r") as handle:
@@ -67,7 +69,7 @@ def who_writes(settings: Settings) -> str | None:
 def lock_age_seconds(settings: Settings) -> float:
     """How long ago the warehouse lock was last taken alone; 0 where it never was."""
     try:
-        taken = settings.warehouse_path.with_suffix(".lock").stat().st_mtime
+        taken = settings.lock_path.stat().st_mtime
     except OSError:
         return 0.0
     return max(0.0, time.time() - taken)

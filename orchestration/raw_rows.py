@@ -62,34 +62,35 @@ def append_batch(
     if batch.num_rows == 0:
         return IngestCount(offered=offered, duplicate=offered)
     refused = refuse_rows(table, batch, known_until)
-    with warehouse.write() as connection:
-        seen = connection.execute(
-            "SELECT count(*) FROM raw.batches WHERE batch_id = ?", [batch_id]
-        ).fetchone()
-        if seen and seen[0]:
-            return IngestCount(offered=offered, duplicate=offered)
-        now = datetime.now(UTC)
-        count, held_before = _append(
-            connection, table, batch, offered, refused, batch_id, now, current
-        )
-        connection.execute(
-            "INSERT INTO raw.batches VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [
-                batch_id,
-                batch.column("source")[0].as_py(),
-                table.qualified_name,
-                known_after,
-                known_until,
-                count.offered,
-                count.inserted,
-                count.duplicate,
-                count.quarantined,
-                now,
-                held_before,
-            ],
-        )
-        if count.inserted or count.quarantined:
-            bump_revision(connection)
+    for attempt in warehouse.writes():
+        with attempt as connection:
+            seen = connection.execute(
+                "SELECT count(*) FROM raw.batches WHERE batch_id = ?", [batch_id]
+            ).fetchone()
+            count = IngestCount(offered=offered, duplicate=offered)
+            if not (seen and seen[0]):
+                now = datetime.now(UTC)
+                count, held_before = _append(
+                    connection, table, batch, offered, refused, batch_id, now, current
+                )
+                connection.execute(
+                    "INSERT INTO raw.batches VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    [
+                        batch_id,
+                        batch.column("source")[0].as_py(),
+                        table.qualified_name,
+                        known_after,
+                        known_until,
+                        count.offered,
+                        count.inserted,
+                        count.duplicate,
+                        count.quarantined,
+                        now,
+                        held_before,
+                    ],
+                )
+                if count.inserted or count.quarantined:
+                    bump_revision(connection)
     return count
 
 
@@ -246,32 +247,36 @@ def release_rows(warehouse: Warehouse, row_ids: Sequence[str], released_by: str)
     released = 0
     now = datetime.now(UTC)
     for row_id in row_ids:
-        with warehouse.write() as connection:
-            found = connection.execute(
-                "SELECT table_name, row_json, batch_id FROM quarantine.rows WHERE row_id = ? AND released_at IS NULL",
-                [row_id],
-            ).fetchone()
-            if found is None:
-                raise WarehouseError(f"quarantine row {row_id!r}: not found, or released already")
-            table = TABLES[str(found[0]).removeprefix("raw.")]
-            row = json.loads(str(found[1]))
-            columns = ", ".join(
-                f'greatest(CAST(${name} AS {kind}), $now) AS "{name}"'
-                if name == "known_at"
-                else f'CAST(${name} AS {kind}) AS "{name}"'
-                for name, kind in table.columns.items()
-            )
-            connection.execute(
-                f"CREATE OR REPLACE TEMP TABLE incoming AS SELECT {columns}, CAST(NULL AS VARCHAR) AS reason",
-                {"now": now, **{name: row[name] for name in table.columns}},
-            )
-            released += _insert_new(connection, table, str(found[2]), now)
-            connection.execute("DROP TABLE temp.incoming")
-            connection.execute(
-                "UPDATE quarantine.rows SET released_at = ?, released_by = ? WHERE row_id = ?",
-                [now, released_by, row_id],
-            )
-            bump_revision(connection)
+        for attempt in warehouse.writes():
+            with attempt as connection:
+                found = connection.execute(
+                    "SELECT table_name, row_json, batch_id FROM quarantine.rows WHERE row_id = ? AND released_at IS NULL",
+                    [row_id],
+                ).fetchone()
+                if found is None:
+                    raise WarehouseError(
+                        f"quarantine row {row_id!r}: not found, or released already"
+                    )
+                table = TABLES[str(found[0]).removeprefix("raw.")]
+                row = json.loads(str(found[1]))
+                columns = ", ".join(
+                    f'greatest(CAST(${name} AS {kind}), $now) AS "{name}"'
+                    if name == "known_at"
+                    else f'CAST(${name} AS {kind}) AS "{name}"'
+                    for name, kind in table.columns.items()
+                )
+                connection.execute(
+                    f"CREATE OR REPLACE TEMP TABLE incoming AS SELECT {columns}, CAST(NULL AS VARCHAR) AS reason",
+                    {"now": now, **{name: row[name] for name in table.columns}},
+                )
+                entered = _insert_new(connection, table, str(found[2]), now)
+                connection.execute("DROP TABLE temp.incoming")
+                connection.execute(
+                    "UPDATE quarantine.rows SET released_at = ?, released_by = ? WHERE row_id = ?",
+                    [now, released_by, row_id],
+                )
+                bump_revision(connection)
+        released += entered
     return released
 
 

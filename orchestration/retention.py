@@ -37,10 +37,13 @@ def drop_old(warehouse: Warehouse, settings: Settings) -> int:
         ]
     dropped = 0
     if old:
-        with warehouse.write() as connection:
-            for table in old:
-                found = connection.execute(f"DELETE FROM {table} WHERE as_of < ?", [first])
-                dropped += int((found.fetchone() or (0,))[0])
-                forget(connection, table, first)
-            bump_revision(connection)
+        for attempt in warehouse.writes():
+            with attempt as connection:
+                counts = []
+                for table in old:
+                    found = connection.execute(f"DELETE FROM {table} WHERE as_of < ?", [first])
+                    counts.append(int((found.fetchone() or (0,))[0]))
+                    forget(connection, table, first)
+                bump_revision(connection)
+        dropped = sum(counts)
     return dropped

@@ -25,7 +25,9 @@ DECISION_CRON = decision_cron(Settings.from_env())
 
 DAILY_JOB = dg.define_asset_job(
     "daily",
-    selection=dg.AssetSelection.all() - dg.AssetSelection.assets(key_of("models.studies")),
+    selection=dg.AssetSelection.all()
+    - dg.AssetSelection.assets(key_of("models.studies"))
+    - dg.AssetSelection.groups("lake"),
     partitions_def=DAILY,
     description="The whole line for one as_of: ingest, gates, features, due training, forecasts, evaluation, report.",
     tags={"volcast/job": "daily"},

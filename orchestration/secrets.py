@@ -34,6 +34,7 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ORDINARY = re.compile(r"[A-Za-z]?[a-z]{1,14}|[A-Z]{1,15}|[0-9]{1,8}")
 _PARAMETER = r"[\w.-]*(?:api[_-]?key|access[_-]?key|token|secret|password|passwd|signature)"
 _USERINFO = re.compile(r"(?<=://)([^\s/?#\"'\\<>]*)@(?=[^\s/?#@])")
+_PASSWORD_OF_USER = re.compile(r"(?<=://)[^\s/?#@:]*:[^\s/?#@]+@")
 _QUERY = re.compile(
     rf"([?&;](?:{_PARAMETER}=|(?:key|sig|auth)=(?=[^&;,\s\"'\\<>]{{8}})))([^&;,\s\"'\\<>]+)",
     re.IGNORECASE,
@@ -164,6 +165,13 @@ def mask(text: str) -> str:
     for pattern in (_QUERY, _ASSIGNED, _HEADER, _BARE_HEADER, _BEARER, _HOOK):
         text = pattern.sub(rf"\g<1>{MASK}", text)
     return text
+
+
+def mask_address(address: str) -> str:
+    """``address`` with the password in it, of a URL or of libpq's words, replaced by ``***``."""
+    return _ASSIGNED.sub(
+        rf"\g<1>{MASK}", _QUERY.sub(rf"\g<1>{MASK}", _PASSWORD_OF_USER.sub(MASK + "@", address))
+    )
 
 
 def mask_known(text: str) -> str:

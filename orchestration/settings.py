@@ -18,7 +18,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ml.models import MODELS
-from orchestration.secrets import from_file, mask
+from orchestration.secrets import from_file, mask, mask_address
 
 PREFIX = "VOLCAST_"
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
@@ -200,7 +200,18 @@ class Settings(BaseModel):
         description="PostgreSQL database where Dagster keeps runs, events and schedules, as libpq words: dbname=dagster host=db user=dagster (extra `postgres`); the password is the secret VOLCAST_DAGSTER_DATABASE_PASSWORD; empty: SQLite files under the home",
     )
     warehouse: str = Field(
-        "", description="warehouse address; empty: warehouse.duckdb under the home"
+        "",
+        description="where the tables lie: empty for warehouse.duckdb under the home, ducklake:sqlite:<file> for a lake of several homes of one machine, "
+        "ducklake:postgres:dbname=... host=... for one of several machines (extra `lake`, docs/lake.md)",
+    )
+    lake_data: str = Field(
+        "",
+        description="where a lake keeps its Parquet files: a folder that all its homes share, or s3://bucket/prefix; empty: what its catalog says, lake/ under the home for a new one",
+    )
+    lake_keep_days: int = Field(
+        30,
+        ge=1,
+        description="days that a lake's snapshots are kept for `volcast as-of`; those that a model was trained on or a forecast read stay",
     )
     lock_timeout_seconds: float = Field(
         1800, gt=0, description="how long to wait for another writer before giving up"
@@ -369,6 +380,35 @@ class Settings(BaseModel):
             raise ValueError("no models: expected at least one")
         return value
 
+    @field_validator("warehouse")
+    @classmethod
+    def _lake(cls, value: str) -> str:
+        if not value:
+            return value
+        kind, _, catalog = value.removeprefix("ducklake:").partition(":")
+        if not (
+            value.startswith("ducklake:") and kind in ("sqlite", "postgres") and catalog.strip()
+        ):
+            raise ValueError(
+                "expected ducklake:sqlite:<file>, ducklake:postgres:dbname=... host=... user=..., or nothing for a DuckDB file"
+            )
+        if mask_address(catalog) != catalog:
+            raise ValueError(
+                "expected no password in the address: put it into VOLCAST_WAREHOUSE_PASSWORD or PGPASSWORD (docs/lake.md)"
+            )
+        if kind == "sqlite":
+            return f"ducklake:sqlite:{Path(catalog).expanduser().resolve()}"
+        return value
+
+    @field_validator("lake_data")
+    @classmethod
+    def _lake_folder(cls, value: str) -> str:
+        if not value or value.startswith("s3://"):
+            return value
+        if "://" in value:
+            raise ValueError(f"{value!r}: expected a folder or s3://bucket/prefix")
+        return str(Path(value).expanduser().resolve())
+
     @field_validator("metrics_file")
     @classmethod
     def _collected(cls, value: Path | None) -> Path | None:
@@ -398,9 +438,9 @@ class Settings(BaseModel):
             raise ValueError(
                 f"champion {self.champion!r}: expected auto or one of VOLCAST_MODELS={','.join(self.models)}"
             )
-        if self.warehouse:
+        if self.lake_data and not self.warehouse:
             raise ValueError(
-                f"VOLCAST_WAREHOUSE={self.warehouse!r}: only the embedded default is built so far; leave it empty"
+                f"VOLCAST_LAKE_DATA={self.lake_data!r}: only a lake has Parquet files; name one in VOLCAST_WAREHOUSE, or leave this empty"
             )
         return self
 
@@ -433,6 +473,11 @@ class Settings(BaseModel):
     @property
     def warehouse_path(self) -> Path:
         return self.home / "warehouse.duckdb"
+
+    @property
+    def lock_path(self) -> Path:
+        """The file that writers of this home lock, whatever the warehouse is stored in."""
+        return self.warehouse_path.with_suffix(".lock")
 
     def spill_dir(self) -> Path:
         """A new folder for what DuckDB cannot hold in memory, of one connection: two that share one overwrite each other's pages."""

@@ -24,7 +24,7 @@ from orchestration.observing import View, look, utc_now, who_writes
 from orchestration.run_history import FAILED, RUNNING, PastRun, past_runs
 from orchestration.settings import Settings
 from orchestration.sources.schema import TABLES
-from orchestration.warehouse import WarehouseError, get_state
+from orchestration.warehouse import Warehouse, WarehouseError, get_state
 
 COLOURS = {"critical": "red", "warning": "yellow", "info": "cyan"}
 PLAIN: dict[str, Any] = {"box": None, "pad_edge": False, "header_style": "bold"}
@@ -37,7 +37,12 @@ def status_tables(settings: Settings) -> list[Table]:
     """Home with last run, next day and space; what is wrong; data and gates; stale streams where there are any."""
     now = utc_now()
     home = Table(show_header=False, title=f"home {settings.home}", title_justify="left")
-    if not settings.warehouse_path.exists():
+    try:
+        is_made = Warehouse(settings).exists()
+    except WarehouseError as error:  # a lake's catalog that does not answer
+        home.add_row("warehouse", f"[red]{escape(str(error))}[/]")
+        return [home]
+    if not is_made:
         home.add_row("warehouse", "nothing yet: run `./volcast demo`")
         return [home]
     tables = [home]
@@ -88,6 +93,14 @@ def _of_tables(view: View, settings: Settings) -> Iterator[tuple[str, str]]:
     if view.writer is not None:
         yield "writing", f"{view.writer}; below is the published copy"
     newest = connection.execute("SELECT max(as_of), count(*) FROM forecasts.volatility").fetchone()
+    if settings.warehouse:
+        from orchestration.lake.upkeep import size_of_lake
+
+        held = size_of_lake(connection)
+        yield (
+            "lake",
+            f"{held.snapshots} snapshots, {held.pinned} pinned; {held.files} files, {held.small_files} small, {_bytes(held.bytes)}",
+        )
     yield "source", get_state(connection, "source", catalog=None) or "none yet"
     yield (
         "forecasts",

@@ -25,7 +25,13 @@ from orchestration.metrics.tables import (
 from orchestration.observing import lock_age_seconds, look
 from orchestration.run_history import FAILED, RUNNING, PastRun, past_runs
 from orchestration.settings import Settings
-from orchestration.warehouse import LAYOUT_VERSION, PREVIOUS_LAYOUTS, WarehouseError, get_state
+from orchestration.warehouse import (
+    LAYOUT_VERSION,
+    PREVIOUS_LAYOUTS,
+    Warehouse,
+    WarehouseError,
+    get_state,
+)
 
 SEVERITIES = ("critical", "warning", "info")
 KINDS_OF_TABLES = ("home", "late", "gate", "stale", "clock", "decision")
@@ -104,7 +110,7 @@ def survey(settings: Settings, now: datetime) -> Survey:
     try:
         with look(settings) as view:
             if view is None:
-                begins = ends = not settings.warehouse_path.exists()
+                begins = ends = not Warehouse(settings).exists()
             else:
                 ends = view.writer is None
                 begins = ends or lock_age_seconds(settings) > settings.lock_timeout_seconds

@@ -56,13 +56,14 @@ def scores(
 
         made = score_frame(forecasts, realized)
     if len(made):
-        with platform.warehouse.write() as connection:
-            replace_rows(
-                connection,
-                "evaluation.scores",
-                made.assign(source=platform.source.name),
-                on=["asset", "as_of", "horizon", "model", "model_version"],
-            )
+        for attempt in platform.warehouse.writes():
+            with attempt as connection:
+                replace_rows(
+                    connection,
+                    "evaluation.scores",
+                    made.assign(source=platform.source.name),
+                    on=["asset", "as_of", "horizon", "model", "model_version"],
+                )
     with platform.warehouse.read() as connection:
         total = connection.execute("SELECT count(*) FROM evaluation.scores").fetchone()
         recent = connection.execute(
@@ -178,9 +179,10 @@ def light_rows(platform: Platform, last: date) -> pd.DataFrame:
     with platform.warehouse.read() as connection:
         found = connection.execute(f"SELECT count(*) {passed}").fetchone()
     if found and found[0]:
-        with platform.warehouse.write() as connection:
-            connection.execute(f"DELETE {passed}")
-            bump_revision(connection)
+        for attempt in platform.warehouse.writes():
+            with attempt as connection:
+                connection.execute(f"DELETE {passed}")
+                bump_revision(connection)
     return rows
 
 
@@ -281,11 +283,12 @@ def _as_at(
         if get_state(connection, key) == evidence:
             return connection.execute(f"SELECT * FROM {table} WHERE as_of = ?", [last]).df()
     rows = judge().assign(source=platform.source.name, as_of=pd.Timestamp(last))
-    with platform.warehouse.write() as connection:
-        connection.execute(f"DELETE FROM {table} WHERE as_of = ?", [last])
-        replace_rows(connection, table, rows, on=["as_of"])
-        set_state(connection, key, evidence)
-        bump_revision(connection)
+    for attempt in platform.warehouse.writes():
+        with attempt as connection:
+            connection.execute(f"DELETE FROM {table} WHERE as_of = ?", [last])
+            replace_rows(connection, table, rows, on=["as_of"])
+            set_state(connection, key, evidence)
+            bump_revision(connection)
     return rows
 
 

@@ -157,10 +157,11 @@ def store_checks(platform: Platform) -> list[str]:
         rows = rows.rename(columns={"check": "check_name"}).assign(
             source=platform.source.name, model=model, model_version=version
         )
-        with warehouse.write() as connection:
-            replace_rows(
-                connection, "models.explanation_checks", rows, on=["model", "model_version"]
-            )
+        for attempt in warehouse.writes():
+            with attempt as connection:
+                replace_rows(
+                    connection, "models.explanation_checks", rows, on=["model", "model_version"]
+                )
         stored.append(f"{model} {version}")
     return stored
 
@@ -245,18 +246,22 @@ def _fill(
         with warehouse.read() as connection:
             history = (block.days[-1] - block.days[0]).days + fitted_lookback_days(model)
             panel = read_features(connection, block.days[-1], history).panel
+            snapshot = warehouse.snapshot(connection)
         found = make(model, panel, block)
         frames = found if isinstance(found, dict) else {table: found}
         if all(rows.empty for rows in frames.values()):
             continue
-        with warehouse.write() as connection:
-            for name, rows in frames.items():
-                made += replace_rows(
-                    connection,
-                    name,
-                    rows.assign(source=platform.source.name),
-                    on=["as_of", "model", "model_version"],
-                )
+        for attempt in warehouse.writes():
+            with attempt as connection:
+                for name, rows in frames.items():
+                    replace_rows(
+                        connection,
+                        name,
+                        rows.assign(source=platform.source.name),
+                        on=["as_of", "model", "model_version"],
+                        snapshot=snapshot,
+                    )
+        made += sum(len(rows) for rows in frames.values())
     return made
 
 

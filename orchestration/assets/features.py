@@ -50,6 +50,15 @@ def dbt_features(
     context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     first, last = day_range(context)
+    with platform.warehouse.building():
+        results, note = _build(context, platform, first, last)
+    yield from _results(platform, results, note)
+
+
+def _build(
+    context: dg.AssetExecutionContext, platform: Platform, first: date, last: date
+) -> tuple[list[dbt.DbtResult], dict[str, Any]]:
+    """Build what is missing of first .. last; what dbt said of every model and test, and what was built."""
     settings, warehouse = platform.settings, platform.warehouse
     assets = platform.source.assets
     fingerprint = _fingerprint(settings, assets)
@@ -60,10 +69,7 @@ def dbt_features(
         context.log.info(
             f"features up to {built['to']} are built from the same raw rows: nothing to do"
         )
-        yield from _results(
-            platform, [dbt.DbtResult(**item) for item in built["results"]], {"unchanged": True}
-        )
-        return
+        return [dbt.DbtResult(**item) for item in built["results"]], {"unchanged": True}
     from_as_of, to_as_of, refresh = range_to_build(
         built, fingerprint, first, last, platform.source.first_day()
     )
@@ -90,15 +96,14 @@ def dbt_features(
         results = _worst(results, found)
         refresh = False
     _keep(warehouse, {**state, "results": [item.__dict__ for item in results]})
-    yield from _results(
-        platform, results, {"from": from_as_of.isoformat(), "to": to_as_of.isoformat()}
-    )
+    return results, {"from": from_as_of.isoformat(), "to": to_as_of.isoformat()}
 
 
 def _keep(warehouse: Warehouse, state: Mapping[str, Any]) -> None:
-    with warehouse.write() as connection:
-        set_json_state(connection, STATE_KEY, state)
-        bump_revision(connection)
+    for attempt in warehouse.writes():
+        with attempt as connection:
+            set_json_state(connection, STATE_KEY, state)
+            bump_revision(connection)
 
 
 def is_built(

@@ -51,6 +51,7 @@ def volatility(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Pla
                 connection, last, (last - panel_from).days + lookback, hourly=needs_hours
             )
             panel = frames.panel
+        snapshot = warehouse.snapshot(connection)
     made, refused = [], []
     for block, model in loaded:
         forecasts = model.forecast(panel, block.days)
@@ -65,10 +66,16 @@ def volatility(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Pla
         _stamped(pd.concat(refused), platform, context.run.run_id) if refused else pd.DataFrame()
     )
     if not rows.empty or not refusals.empty:
-        with warehouse.write() as connection:
-            _write(connection, "forecasts.model_quantiles", own)
-            _write(connection, "forecasts.volatility", rows)
-            _write(connection, "forecasts.refusals", refusals.rename(columns={"status": "reason"}))
+        for attempt in warehouse.writes():
+            with attempt as connection:
+                _write(connection, "forecasts.model_quantiles", own, snapshot)
+                _write(connection, "forecasts.volatility", rows, snapshot)
+                _write(
+                    connection,
+                    "forecasts.refusals",
+                    refusals.rename(columns={"status": "reason"}),
+                    snapshot,
+                )
     for reason, count in refusals.groupby("status").size().items() if not refusals.empty else ():
         context.log.warning(f"{count} forecasts refused: {reason}")
     with warehouse.read() as connection:
@@ -129,9 +136,17 @@ def risk(
     with warehouse.read() as connection:
         blocks = served_days(connection, settings, first, last, without="forecasts.risk")
         rows = risk_rows(connection, settings, blocks, first, last, audited=ATTENTION_MODELS)
+        snapshot = warehouse.snapshot(connection)
     if not rows.empty:
-        with warehouse.write() as connection:
-            replace_rows(connection, "forecasts.risk", rows, on=["as_of", "model", "model_version"])
+        for attempt in warehouse.writes():
+            with attempt as connection:
+                replace_rows(
+                    connection,
+                    "forecasts.risk",
+                    rows,
+                    on=["as_of", "model", "model_version"],
+                    snapshot=snapshot,
+                )
     with warehouse.read() as connection:
         latest = connection.execute(
             "SELECT avg(uncertainty), avg(advised_leverage), avg(var_975) FROM forecasts.risk "
@@ -163,6 +178,8 @@ def _stamped(rows: pd.DataFrame, platform: Platform, run_id: str) -> pd.DataFram
     )
 
 
-def _write(connection, table: str, rows: pd.DataFrame) -> None:
+def _write(connection, table: str, rows: pd.DataFrame, snapshot: int | None) -> None:
     if not rows.empty:
-        replace_rows(connection, table, rows, on=["as_of", "model", "model_version"])
+        replace_rows(
+            connection, table, rows, on=["as_of", "model", "model_version"], snapshot=snapshot
+        )

@@ -124,9 +124,10 @@ def _score_headlines(platform: Platform, context: dg.AssetExecutionContext) -> I
     count = append_batch(
         warehouse, TABLES["sentiment_metrics"], batch, None, settings.decision_time(last)
     )
-    with warehouse.write() as connection:
-        if scored_to is None or date.fromisoformat(scored_to) < last:
-            set_state(connection, "headline_tone", last.isoformat())
+    for attempt in warehouse.writes():
+        with attempt as connection:
+            if scored_to is None or date.fromisoformat(scored_to) < last:
+                set_state(connection, "headline_tone", last.isoformat())
     return count
 
 

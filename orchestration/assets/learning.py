@@ -91,16 +91,17 @@ def _write(platform: Platform, found: Learnt, run_id: str) -> None:
         "models.drift": pd.DataFrame(found.drift),
         "models.attention_profiles": pd.concat(found.profiles.values()) if found.profiles else pd.DataFrame(),
     }  # fmt: skip
-    with platform.warehouse.write() as connection:
-        for table, rows in frames.items():
-            if rows.empty:
-                continue
-            spec = OUTPUT_TABLES[table]
-            dates = [n for n, (kind, _) in spec.columns.items() if kind == "DATE" and n in rows]
-            for name in dates:  # a column of nothing but None has no type
-                rows[name] = pd.to_datetime(rows[name])
-            rows = rows.assign(
-                source=platform.source.name, run_id=run_id, created_at=datetime.now(UTC)
-            )
-            replace_rows(connection, table, rows, on=list(spec.key))
-        set_statuses(connection, champion_on(connection, date.max))
+    for attempt in platform.warehouse.writes():
+        with attempt as connection:
+            for table, rows in frames.items():
+                if rows.empty:
+                    continue
+                spec = OUTPUT_TABLES[table]
+                dates = [n for n, (kind, _) in spec.columns.items() if kind == "DATE" and n in rows]
+                for name in dates:  # a column of nothing but None has no type
+                    rows[name] = pd.to_datetime(rows[name])
+                rows = rows.assign(
+                    source=platform.source.name, run_id=run_id, created_at=datetime.now(UTC)
+                )
+                replace_rows(connection, table, rows, on=list(spec.key))
+            set_statuses(connection, champion_on(connection, date.max))

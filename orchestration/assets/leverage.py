@@ -35,8 +35,9 @@ def leverage_backtest(
         ]
     rows = pd.concat([part for part in parts if len(part)]) if any(map(len, parts)) else None
     if rows is not None:
-        with platform.warehouse.write() as connection:
-            replace_rows(connection, TABLE, rows, on=["as_of"])
+        for attempt in platform.warehouse.writes():
+            with attempt as connection:
+                replace_rows(connection, TABLE, rows, on=["as_of"])
     with platform.warehouse.read() as connection:
         newest = connection.execute(
             f"SELECT strategy, realised_volatility, worst_drawdown FROM {TABLE} WHERE asset = 'PORTFOLIO' AND horizon = 1 "

@@ -43,10 +43,11 @@ def correlations(
             rows = correlation_rows(connection, days[start : start + _DAYS_AT_ONCE])
         made += len(rows)
         if len(rows):
-            with warehouse.write() as connection:
-                replace_rows(
-                    connection, "forecasts.correlations", _stamped(rows, platform, context.run.run_id), on=["as_of"]
-                )  # fmt: skip
+            for attempt in warehouse.writes():
+                with attempt as connection:
+                    replace_rows(
+                        connection, "forecasts.correlations", _stamped(rows, platform, context.run.run_id), on=["as_of"]
+                    )  # fmt: skip
     with warehouse.read() as connection:
         total = connection.execute("SELECT count(*) FROM forecasts.correlations").fetchone()
         mean = connection.execute(
@@ -125,11 +126,12 @@ def _write(platform: Platform, rows: PortfolioRows, run_id: str) -> None:
     if rows.risk.empty:
         return
     keys = [name for name in KEY if name != "horizon"]
-    with platform.warehouse.write() as connection:
-        replace_rows(connection, TABLES[0], _stamped(rows.risk, platform, run_id), on=keys)
-        replace_rows(
-            connection, TABLES[1], _stamped(rows.components, platform, run_id), on=keys, scope=rows.risk[keys].drop_duplicates()
-        )  # fmt: skip
+    for attempt in platform.warehouse.writes():
+        with attempt as connection:
+            replace_rows(connection, TABLES[0], _stamped(rows.risk, platform, run_id), on=keys)
+            replace_rows(
+                connection, TABLES[1], _stamped(rows.components, platform, run_id), on=keys, scope=rows.risk[keys].drop_duplicates()
+            )  # fmt: skip
 
 
 def _stamped(rows: pd.DataFrame, platform: Platform, run_id: str) -> pd.DataFrame:

@@ -137,10 +137,11 @@ def judge_effects(platform: Platform, sunday: date, run_id: str) -> int:
         rows = effect_rows(connection, platform.settings, sunday)
     if rows.empty:
         return 0
-    with platform.warehouse.write() as connection:
-        connection.execute(f"DELETE FROM {table} WHERE as_of = ?", [sunday])
-        replace_rows(connection, table, _stamped(platform, run_id, table, rows), on=["as_of"])
-        set_state(connection, key, evidence)
+    for attempt in platform.warehouse.writes():
+        with attempt as connection:
+            connection.execute(f"DELETE FROM {table} WHERE as_of = ?", [sunday])
+            replace_rows(connection, table, _stamped(platform, run_id, table, rows), on=["as_of"])
+            set_state(connection, key, evidence)
     return len(rows)
 
 
@@ -174,11 +175,12 @@ def store_rows(
     """Replace the rows of each table that share a key with its frame's; writes nothing where all are empty."""
     if all(rows.empty for rows in frames):
         return
-    with platform.warehouse.write() as connection:
-        for table, rows in zip(tables, frames, strict=True):
-            if not rows.empty:
-                key = list(OUTPUT_TABLES[table].key)
-                replace_rows(connection, table, _stamped(platform, run_id, table, rows), on=key)
+    for attempt in platform.warehouse.writes():
+        with attempt as connection:
+            for table, rows in zip(tables, frames, strict=True):
+                if not rows.empty:
+                    key = list(OUTPUT_TABLES[table].key)
+                    replace_rows(connection, table, _stamped(platform, run_id, table, rows), on=key)
 
 
 def _note_refusals(context: dg.AssetExecutionContext, fits: pd.DataFrame, name: str) -> None:

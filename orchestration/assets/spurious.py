@@ -81,6 +81,7 @@ def judge_pending(platform: Platform, last: date, run_id: str) -> list[dict[str,
             source=platform.source.name, run_id=run_id, created_at=datetime.now(UTC)
         )
         frame["as_of"] = pd.to_datetime(frame["as_of"])
-        with platform.warehouse.write() as connection:
-            replace_rows(connection, TABLE, frame, on=list(OUTPUT_TABLES[TABLE].key))
+        for attempt in platform.warehouse.writes():
+            with attempt as connection:
+                replace_rows(connection, TABLE, frame, on=list(OUTPUT_TABLES[TABLE].key))
     return rows

@@ -77,8 +77,9 @@ def studies(
     trials = read_trials(spec)  # of a run that died, those that it finished
     if trials:
         rows = study_rows(trials, spec, frames.source, snapshot_hash, context.run.run_id)
-        with warehouse.write() as connection:
-            replace_rows(connection, "models.studies", rows, on=["study"])
+        for attempt in warehouse.writes():
+            with attempt as connection:
+                replace_rows(connection, "models.studies", rows, on=["study"])
         warehouse.publish()  # no other step of this job does
     if crash is not None:
         raise dg.Failure(

@@ -162,8 +162,9 @@ def registry(
     with warehouse.read() as connection:
         noted = is_noted(connection, settings)
     if not noted:
-        with warehouse.write() as connection:
-            note_champion_setting(connection, settings)
+        for attempt in warehouse.writes():
+            with attempt as connection:
+                note_champion_setting(connection, settings)
     with warehouse.read() as connection:
         verdicts = require_open_gates(connection, days)
         served = [days[-1] + timedelta(days=1)] if config.for_next_day else days
@@ -185,6 +186,7 @@ def registry(
             history,
             hourly=any(MODELS[fit["model"]].reads_hourly for fit in due),
         )
+        snapshot = warehouse.snapshot(connection)
     folder, snapshot_hash = write_training_snapshot(settings, frames)
     spec = {
         "snapshot": folder,
@@ -220,10 +222,17 @@ def registry(
         rows = _registry_rows(
             settings, fitted, frames.source, snapshot_hash, verdicts, context.run.run_id
         )
-        with warehouse.write() as connection:
-            replace_rows(connection, "models.registry", rows, on=["model", "model_version"])
-            void_superseded(connection, fitted, first, last, context.run.run_id)
-            set_statuses(connection, champion_on(connection, date.max))
+        for attempt in warehouse.writes():
+            with attempt as connection:
+                replace_rows(
+                    connection,
+                    "models.registry",
+                    rows,
+                    on=["model", "model_version"],
+                    snapshot=snapshot,
+                )
+                void_superseded(connection, fitted, first, last, context.run.run_id)
+                set_statuses(connection, champion_on(connection, date.max))
     failed = [item for item in results if item["status"].startswith("failed")]
     if failed:
         lines = "\n".join(

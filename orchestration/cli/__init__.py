@@ -10,12 +10,22 @@ import os
 import sys
 
 from orchestration.cli import running  # isort: skip  # the order of --help
-from orchestration.cli import risk, querying, reading, operating, keeping, monitoring, preparing  # isort: skip
+from orchestration.cli import (
+    keeping,
+    lake,
+    monitoring,
+    operating,
+    preparing,
+    querying,
+    reading,
+    risk,
+)  # isort: skip
 from orchestration.cli.app import app
 
 __all__ = [
     "app",
     "keeping",
+    "lake",
     "main",
     "monitoring",
     "operating",

@@ -33,7 +33,7 @@ def doctor(
     from orchestration.doctor import CannotLook, broken, examine
     from orchestration.status import is_locked
 
-    if settings.warehouse_path.exists() and is_locked(settings):
+    if not settings.warehouse and settings.warehouse_path.exists() and is_locked(settings):
         errors.print("a run is writing: waiting until it pauses", soft_wrap=True)
     try:
         findings = examine(settings, deep=deep or day is not None, days=[day] if day else [])

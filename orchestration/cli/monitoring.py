@@ -38,6 +38,7 @@ def alert(
     """Show what is wrong, and tell the configured channels what they have not been told; for cron where no daemon runs."""
     settings = read_settings()
     from orchestration import alerts
+    from orchestration.warehouse import Warehouse
 
     if not test and not settings.home.is_dir():
         errors.print(
@@ -51,7 +52,8 @@ def alert(
         console.print(f"[{colour}]{cause.severity}[/] {escape(cause.title)}", soft_wrap=True)
         console.print(f"  to do: {escape(cause.todo)}", soft_wrap=True)
         console.print(f"  {settings.alert_runbook}#{cause.section}", soft_wrap=True)
-    is_empty = not test and not settings.warehouse_path.exists()
+    opens = all(cause.key != "home" for cause in outcome.causes)
+    is_empty = not test and opens and not guard(Warehouse(settings).exists)
     if is_empty:
         errors.print(
             f"[bold red]error[/]: home {escape(str(settings.home))} has no warehouse: nothing is watched before a first run",

@@ -69,8 +69,12 @@ def examine(
 
 
 def _findings(settings: Settings, deep: bool, days: tuple[date, ...]) -> Iterator[Finding]:
-    path = settings.warehouse_path
-    if not path.is_file():
+    path = Warehouse(settings).storage.address
+    try:
+        is_made = Warehouse(settings).exists()
+    except WarehouseError as error:
+        raise CannotLook(str(error)) from error
+    if not is_made:
         raise CannotLook(
             f"no warehouse at {path}: run `volcast demo`, or name the home with VOLCAST_HOME"
         )

@@ -109,7 +109,9 @@ class _Held:
         """Build the day in a scratch warehouse and hold its rows against the stored ones."""
         from orchestration import dbt
 
-        scratch = self.settings.model_copy(update={"home": home})
+        scratch = self.settings.model_copy(
+            update={"home": home, "warehouse": "", "lake_data": ""}  # a file, whatever is examined
+        )
         warehouse = Warehouse(scratch)
         with warehouse.write() as connection:
             attach(connection, self.path, "held", read_only=True)

@@ -67,7 +67,7 @@ def _stages(settings: Settings, run: PastRun) -> dict[str, float]:
 
 def files(settings: Settings) -> Iterator[Sample]:
     parts = {
-        "warehouse": settings.warehouse_path,
+        "warehouse": warehouse_files(settings),
         "published": settings.published_path.parent,
         "artifacts": settings.artifacts_dir,
         "reports": settings.reports_dir,
@@ -84,6 +84,14 @@ def files(settings: Settings) -> Iterator[Sample]:
     backup = settings.home / "metrics" / "last_backup"
     if backup.exists():
         yield Sample("volcast_last_backup_timestamp_seconds", backup.stat().st_mtime)
+
+
+def warehouse_files(settings: Settings) -> Path:
+    """The DuckDB file, or the folder of a lake's Parquet files; where they lie elsewhere, a path of this home that is not there."""
+    if not settings.warehouse:
+        return settings.warehouse_path
+    shared = settings.lake_data and not settings.lake_data.startswith("s3://")
+    return Path(settings.lake_data) if shared else settings.home / "lake"
 
 
 def note_backup(settings: Settings) -> None:

@@ -41,6 +41,13 @@ RUN = {
     "created_at": ("TIMESTAMPTZ", "when the row was written"),
 }
 
+LAKE_SNAPSHOT = {
+    "lake_snapshot": (
+        "BIGINT",
+        "snapshot of the lake that it was made from, for time travel; null where the warehouse is a file",
+    ),
+}
+
 QUANTILE_COLUMNS = {
     f"q{label}": level
     for label, level in (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestration.tables.layout import FORECAST_KEY, RUN, OutputTable
+from orchestration.tables.layout import FORECAST_KEY, LAKE_SNAPSHOT, RUN, OutputTable
 
 TABLE_NAME = {"table_name": ("VARCHAR", "table of the schema forecasts")}
 
@@ -21,6 +21,7 @@ LEDGER = OutputTable(
             "sum of the MD5 halves of the rows as text, run_id and created_at left out: the same rows in any order give the same",
         ),
         **RUN,
+        **LAKE_SNAPSHOT,
     },
 )
 

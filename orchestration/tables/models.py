@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestration.tables.explanations import ATTENTION_WEIGHTS
-from orchestration.tables.layout import FORECAST_KEY, RUN, SOURCE, OutputTable
+from orchestration.tables.layout import FORECAST_KEY, LAKE_SNAPSHOT, RUN, SOURCE, OutputTable
 
 REGISTRY = OutputTable(
     "models.registry",
@@ -35,6 +35,7 @@ REGISTRY = OutputTable(
         "status_reason": ("VARCHAR", "why the status"),
         "gate_verdicts": ("JSON", "the gate verdicts that let training start"),
         **RUN,
+        **LAKE_SNAPSHOT,
     },
 )
 

@@ -4,20 +4,52 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from tests.end_to_end.homes import AS_OF, PORTFOLIO, SMALL_MARKET, Home, day_before, export_archive
+from tests.end_to_end.homes import (
+    AS_OF,
+    PORTFOLIO,
+    SMALL_MARKET,
+    Home,
+    day_before,
+    export_archive,
+    lake_environment,
+)
+from tests.services import object_store, postgres
 
 FIRST = day_before(AS_OF, 29)
 """First as_of of the finished backfill: long enough for scores at every horizon."""
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    """A home after `volcast backfill` of 30 days. Tests read it; none writes to it. Worker processes share it."""
+def lake_services() -> Iterator[tuple[postgres.Postgres, object_store.ObjectStore]]:
+    with postgres.running() as server, object_store.running() as store:
+        yield server, store
+
+
+@pytest.fixture(scope="session", params=["file", pytest.param("lake", marks=pytest.mark.slow)])
+def finished(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Home]:
+    """A home after `volcast backfill` of 30 days, its tables in a file or in a lake. Tests read it; none writes to it.
+
+    Worker processes share the file's; each has a lake's of its own, for the servers under it end with the worker.
+    """
+    if request.param == "file":
+        yield _finished_on_a_file(tmp_path_factory)
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        environment = {**SMALL_MARKET, **lake_environment(request, patch)}
+        home = Home(tmp_path_factory.mktemp("finished") / "home", environment)
+        home.run("backfill", "--from", FIRST.isoformat(), "--to", AS_OF.isoformat())
+        yield home
+
+
+def _finished_on_a_file(tmp_path_factory: pytest.TempPathFactory) -> Home:
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         shared = shared.parent  # a worker's own folder lies in the run's

@@ -9,6 +9,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import uuid
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from orchestration.settings import PROJECT_ROOT, Settings
 from orchestration.sources import open_source
@@ -109,7 +111,29 @@ class Home:
         return hashlib.sha256(repr(found).encode()).hexdigest()
 
 
-RUN_COLUMNS = ("run_id", "created_at", "ingested_at", "batch_id", "checked_at", "validation_id")
+def lake_environment(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, str]:
+    """Settings of a new lake, its catalog in PostgreSQL and its files in S3; its credentials go into this process's environment."""
+    server, store = request.getfixturevalue("lake_services")
+    for name, value in {**store.environment, "PGPASSWORD": server.password}.items():
+        monkeypatch.setenv(name, value)
+    name = f"lake_{uuid.uuid4().hex[:8]}"
+    return {
+        "VOLCAST_WAREHOUSE": f"ducklake:postgres:{server.make_database(name)}",
+        "VOLCAST_LAKE_DATA": f"s3://{store.bucket}/{name}",
+    }
+
+
+RUN_COLUMNS = (
+    "run_id",
+    "created_at",
+    "ingested_at",
+    "batch_id",
+    "checked_at",
+    "validation_id",
+    "lake_snapshot",
+)
 
 
 def export_archive(settings: Settings, folder: Path, until: date) -> dict[str, pa.Table]:

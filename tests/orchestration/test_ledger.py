@@ -14,7 +14,7 @@ from orchestration.ledger import LEDGERED, withdraw_rows
 from orchestration.retention import drop_old
 from orchestration.settings import Settings
 from orchestration.tables import OUTPUT_TABLES
-from orchestration.warehouse import Warehouse, get_state, replace_rows, set_state
+from orchestration.warehouse import LAYOUT_VERSION, Warehouse, get_state, replace_rows, set_state
 
 ON = ["as_of", "model", "model_version"]
 DAY = date(2024, 3, 20)
@@ -136,7 +136,7 @@ def test_an_older_home_gets_its_ledger_from_what_is_stored(warehouse):
         connection.execute("DROP TABLE forecasts.superseded")
         set_state(connection, "layout", "5")
     with warehouse.write() as connection:
-        assert get_state(connection, "layout") == "6"
+        assert get_state(connection, "layout") == LAYOUT_VERSION
     assert read(warehouse, LEDGER) == before
     assert holds(warehouse)
 

@@ -32,9 +32,9 @@ MODELS = ("ewma", "attention")
 TRAINED = date(2024, 3, 17)
 
 
-def healthy(home: Path) -> Settings:
-    """Make the home."""
-    settings = Settings(home=home)
+def healthy(home: Path, **storage: Any) -> Settings:
+    """Make the home; ``storage``: settings that say where its tables lie."""
+    settings = Settings(home=home, **storage)
     warehouse = Warehouse(settings)
     _ingest(warehouse)
     with warehouse.write() as connection:
