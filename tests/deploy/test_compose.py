@@ -56,13 +56,14 @@ def test_it_asks_for_what_has_no_default() -> None:
 
 
 def test_its_settings_are_settings(services: dict[str, Any]) -> None:
-    """With the file's own addresses, training on Ray, and the embedded warehouse."""
+    """The file's own addresses, with training on Ray: on the lake, and on an embedded warehouse."""
     said = {**VARIABLES, **services["code"]["environment"], "VOLCAST_WORKERS": "ray"}
+    assert Settings.from_env(said).warehouse.startswith("ducklake:postgres:dbname=lake")
     found = Settings.from_env({**said, "VOLCAST_WAREHOUSE": "", "VOLCAST_LAKE_DATA": ""})
     assert found.dagster_database.startswith("dbname=dagster host=postgres")
     names = {name for name in services["code"]["environment"] if name.startswith("VOLCAST_")}
     known = {f"VOLCAST_{name.upper()}" for name in Settings.model_fields}
-    others = {"VOLCAST_SECRETS_FILE", "VOLCAST_CODE_HOST", "VOLCAST_LAKE_DATA"}
+    others = {"VOLCAST_SECRETS_FILE", "VOLCAST_CODE_HOST"}
     assert names <= known | others
 
 
