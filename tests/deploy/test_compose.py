@@ -55,6 +55,18 @@ def test_it_asks_for_what_has_no_default() -> None:
     assert {name for name in asked if name not in said} <= fields | extra
 
 
+def test_its_settings_are_settings(services: dict[str, Any]) -> None:
+    """The file's own addresses, with training on Ray: on the lake, and on an embedded warehouse."""
+    said = {**VARIABLES, **services["code"]["environment"], "VOLCAST_WORKERS": "ray"}
+    assert Settings.from_env(said).warehouse.startswith("ducklake:postgres:dbname=lake")
+    found = Settings.from_env({**said, "VOLCAST_WAREHOUSE": "", "VOLCAST_LAKE_DATA": ""})
+    assert found.dagster_database.startswith("dbname=dagster host=postgres")
+    names = {name for name in services["code"]["environment"] if name.startswith("VOLCAST_")}
+    known = {f"VOLCAST_{name.upper()}" for name in Settings.model_fields}
+    others = {"VOLCAST_SECRETS_FILE", "VOLCAST_CODE_HOST"}
+    assert names <= known | others
+
+
 def test_every_reference_has_its_target(file: dict[str, Any], services: dict[str, Any]) -> None:
     for name, service in services.items():
         for other, wanted in service.get("depends_on", {}).items():

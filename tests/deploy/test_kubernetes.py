@@ -246,10 +246,9 @@ def test_the_chart_s_dagster_yaml_stores_masked(
 
 def test_its_settings_are_settings_and_agree_with_the_values() -> None:
     data = next(item for _, item in objects() if item["metadata"].get("name") == "volcast-settings")["data"]  # fmt: skip
-    later = {"VOLCAST_WAREHOUSE", "VOLCAST_LAKE_DATA", "VOLCAST_ARTIFACTS", "VOLCAST_WORKERS", "VOLCAST_RAY_ADDRESS"}  # fmt: skip
     known = {f"VOLCAST_{name.upper()}" for name in Settings.model_fields}
-    assert {name for name in data if name.startswith("VOLCAST_")} <= known | later
-    Settings.from_env({name: value for name, value in data.items() if name in known - later})
+    assert {name for name in data if name.startswith("VOLCAST_")} <= known
+    Settings.from_env({name: value for name, value in data.items() if name in known})
     assert VALUES["global"]["dagsterHome"] == f"{data['VOLCAST_HOME']}/dagster"
     cluster = next(item for _, item in objects() if item["kind"] == "RayCluster")
     assert f"//{cluster['metadata']['name']}-head-svc:8265" in data["VOLCAST_RAY_ADDRESS"]
