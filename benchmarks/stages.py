@@ -56,7 +56,7 @@ class Stage:
 
 @dataclass
 class Timed:
-    """A finished command; ``idle`` is processor time of the run's own process outside of steps and between them."""
+    """A finished command: seconds of wall and processor time of its process tree, peak MiB, and its stages."""
 
     wall: float
     cpu: float

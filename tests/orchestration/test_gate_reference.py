@@ -30,7 +30,7 @@ def market(fault: str) -> pd.DataFrame:
     if fault == "fat finger in the first bar":
         bars.loc[first, ["high", "close"]] *= 12.0
     elif fault == "a leap that the first bar undoes":
-        bars.loc[before, ["high", "close"]] *= 12.0
+        bars.loc[before, prices] *= 12.0  # its open too: only the bar before it tells
     elif fault == "a leap that stays":
         bars.loc[day & (bars["symbol"] == "BTC/USDT"), prices] *= 12.0
     elif fault == "other units":
