@@ -138,6 +138,7 @@ def test_a_node_that_dies_in_a_job_changes_no_model(
     cluster.add_node()
 
 
+@pytest.mark.slow
 def test_messages_longer_than_a_chunk_of_the_log_come_whole(settings, tmp_path):
     [ended] = outcomes(settings, [Shard("talks", {}, str(tmp_path / "one.json"), "fit")])
     assert ended.problem is None
@@ -145,6 +146,7 @@ def test_messages_longer_than_a_chunk_of_the_log_come_whole(settings, tmp_path):
     assert {len(message["text"]) for message in ended.messages} == {30_000}
 
 
+@pytest.mark.slow
 def test_a_job_that_fails_by_itself_is_not_run_again(settings, tmp_path):
     [ended] = outcomes(settings, [Shard("fails", {}, str(tmp_path / "one.json"), "fit")])
     assert (ended.problem, ended.lost) == ("the worker ended with code 7", False)
@@ -165,6 +167,7 @@ def test_a_stopped_run_stops_its_job(cluster, settings, tmp_path):
     assert not _alive(pid)
 
 
+@pytest.mark.slow
 def test_a_job_whose_process_is_killed_is_lost(settings, tmp_path):
     pid = tmp_path / "one.json.pid"
     when(pid.exists, lambda: os.kill(int(pid.read_text()), signal.SIGKILL))
