@@ -88,7 +88,10 @@ def _market(folder: Path, count: int) -> tuple[str, list[str], date]:
     from tests.ml.archive_frames import made_up_bars
     from tests.ml.baselines.realised_frames import hourly_frame, measured_frames
 
-    coins = [f"C{number:03d}" for number in range(count)]
+    coins = [
+        "BTC",
+        *(f"C{number:03d}" for number in range(1, count)),
+    ]  # the market's features want BTC
     bars = made_up_bars(tuple(coins), days=WINDOW_DAYS + 160)
     daily, realized = measured_frames(bars, "simulated")
     last = pd.to_datetime(daily["as_of"]).max().date() - timedelta(days=1)

@@ -205,7 +205,7 @@ def _to_its_end(
             f"shard {shard.name} lost its worker ({ended.worker}): {ended.problem}; starting another, {attempt} of {attempts - 1}"
         )
         logger.warning(
-            "shard %s lost its worker: %s", shard.name, ended.problem, extra={"event": "worker_lost", "worker": ended.worker, "attempt": attempt}
+            "shard %s lost its worker (%s): %s", shard.name, ended.worker, ended.problem, extra={"event": "worker_lost", "counts": {"attempt": attempt}}
         )  # fmt: skip
     return ended
 
@@ -214,11 +214,13 @@ def _note(context: Any, settings: Settings, shard: Shard, ended: Ended) -> None:
     """How a worker ended, in the event log and in the structured logs."""
     if shard.name == "1/1" and settings.workers == "subprocess" and ended.attempts == 1:
         return  # the default: the worker's own lines say it all
+    devices = ", ".join(sorted({str(one["device"]) for one in ended.messages if one.get("device")}))
     text = (
-        f"shard {shard.name} on {settings.workers}, {ended.worker}: {ended.problem or 'done'}, attempt {ended.attempts}, "
+        f"shard {shard.name} on {settings.workers}, {ended.worker}{f' ({devices})' if devices else ''}: "
+        f"{ended.problem or 'done'}, attempt {ended.attempts}, "
         f"{ended.seconds:.1f} s (expected {shard.expected_seconds:.0f})"
     )
     context.log.info(text)
     logger.info(
-        "%s", text, extra={"event": "worker_ended", "worker": ended.worker, "attempt": ended.attempts, "seconds": round(ended.seconds, 3)}
+        "%s", text, extra={"event": "worker_ended", "duration_seconds": round(ended.seconds, 3), "counts": {"attempt": ended.attempts}}
     )  # fmt: skip

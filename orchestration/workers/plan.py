@@ -47,7 +47,7 @@ def split(
     if at_once == 1 or len(units) == 1:
         seconds = sum(unit.seconds for unit in units)
         needs_gpu = any(unit.needs_gpu for unit in units)
-        return [({**spec, "fits": [fit for unit in units for fit in unit.fits]}, needs_gpu, seconds)]  # fmt: skip
+        return [(spec, needs_gpu, seconds)]
     found = []
     for needs_gpu in (True, False):  # a fit without a network would only hold the GPU
         alike = [unit for unit in units if unit.needs_gpu == needs_gpu]

@@ -11,6 +11,7 @@ import pytest
 
 from orchestration.settings import Settings
 from orchestration.workers import Shard, WorkerFailed, fan_out
+from orchestration.workers.plan import split
 from orchestration.workers.shard import Devices
 from tests.orchestration.workers import market
 
@@ -83,6 +84,35 @@ def test_a_fit_that_fails_by_its_own_error_is_not_made_again(
     assert {ended.attempts for _, ended in workers} == {1}
 
 
+def test_chains_networks_and_pooled_models_are_split_as_they_may_be(snapshot, small_shards):
+    chain = (
+        market.attention("2022-01-30"),
+        market.attention("2022-02-06", warm_from={"trained_as_of": "2022-01-30"}),
+        market.attention("2022-02-13", warm_from={"trained_as_of": "2022-02-06"}),
+    )
+    other = market.attention("2022-01-23")
+    spec = market.spec_of(snapshot, "models", (chain[0], other, *chain[1:], *market.CHEAP))
+    whole = [fit for part, _, _ in split(spec, 1, market.COINS) for fit in part["fits"]]
+    assert whole == spec["fits"]
+    parts = split({**spec, "device": "auto"}, 2, market.COINS)
+    networks = [part["fits"] for part, needs_gpu, _ in parts if needs_gpu]
+    assert [[fit["trained_as_of"] for fit in fits] for fits in networks] == [
+        ["2022-01-30", "2022-02-06", "2022-02-13"],
+        ["2022-01-23"],
+    ]
+    rest = [fit for part, needs_gpu, _ in parts if not needs_gpu for fit in part["fits"]]
+    cut = [fit["coins"] for fit in rest if fit["model"] == "garch_t"]
+    assert sorted(cut) == [["ADA", "BTC"]] * 2 + [["ETH", "LTC"]] * 2
+    assert [fit for fit in rest if "coins" not in fit and fit["model"] == "garch_t"] == []
+    assert sum(fit["model"] == "har_pooled" for fit in rest) == 2
+
+
+def test_cheap_fits_share_a_start(snapshot):
+    spec = market.spec_of(snapshot, "models", market.CHEAP)
+    assert len(split(spec, 8, market.COINS)) == 1
+
+
+@pytest.mark.slow  # six fits of a network
 def test_a_chain_of_warm_starts_stays_with_one_worker_in_its_order(
     snapshot, home, tmp_path, small_shards
 ):

@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,8 @@ from tests.orchestration.workers import market
 from tests.services import ray_cluster
 from tests.services.ray_cluster import RayCluster
 
-pytest.importorskip("dagster_ray")
-
-from ray.job_submission import JobSubmissionClient
+if find_spec("dagster_ray") is None:
+    pytest.skip("needs the extra `ray`", allow_module_level=True)
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +87,12 @@ def when(wanted: Callable[[], bool], act: Callable[[], Any], seconds: float = 60
     threading.Thread(target=wait, daemon=True).start()
 
 
+def jobs_of(cluster: RayCluster) -> list[Any]:
+    from ray.job_submission import JobSubmissionClient  # reads how to authenticate, once
+
+    return list(JobSubmissionClient(cluster.address).list_jobs())
+
+
 def outcomes(settings: Settings, shards: list[Shard]) -> list[Any]:
     ended: list[Any] = []
 
@@ -111,10 +117,9 @@ def test_a_node_that_dies_in_a_job_changes_no_model(
 
     def node_of(part: str) -> str:
         """The node of the running job whose name holds ``part``."""
-        jobs = JobSubmissionClient(cluster.address).list_jobs()
         return next(
             str(job.driver_node_id)
-            for job in jobs
+            for job in jobs_of(cluster)
             if part in str(job.submission_id) and str(job.status) == "RUNNING"
         )
 
@@ -133,6 +138,7 @@ def test_a_node_that_dies_in_a_job_changes_no_model(
     cluster.add_node()
 
 
+@pytest.mark.slow
 def test_messages_longer_than_a_chunk_of_the_log_come_whole(settings, tmp_path):
     [ended] = outcomes(settings, [Shard("talks", {}, str(tmp_path / "one.json"), "fit")])
     assert ended.problem is None
@@ -140,6 +146,7 @@ def test_messages_longer_than_a_chunk_of_the_log_come_whole(settings, tmp_path):
     assert {len(message["text"]) for message in ended.messages} == {30_000}
 
 
+@pytest.mark.slow
 def test_a_job_that_fails_by_itself_is_not_run_again(settings, tmp_path):
     [ended] = outcomes(settings, [Shard("fails", {}, str(tmp_path / "one.json"), "fit")])
     assert (ended.problem, ended.lost) == ("the worker ended with code 7", False)
@@ -155,12 +162,12 @@ def test_a_stopped_run_stops_its_job(cluster, settings, tmp_path):
     when(pid.exists, lambda: os.kill(os.getpid(), signal.SIGINT))
     with pytest.raises((KeyboardInterrupt, dg.DagsterExecutionInterruptedError)):
         outcomes(settings, [Shard("sleeps", {}, str(tmp_path / "one.json"), "fit")])
-    jobs = JobSubmissionClient(cluster.address).list_jobs()
-    newest = max(jobs, key=lambda job: job.start_time or 0)
+    newest = max(jobs_of(cluster), key=lambda job: job.start_time or 0)
     assert str(newest.status) == "STOPPED"
     assert not _alive(pid)
 
 
+@pytest.mark.slow
 def test_a_job_whose_process_is_killed_is_lost(settings, tmp_path):
     pid = tmp_path / "one.json.pid"
     when(pid.exists, lambda: os.kill(int(pid.read_text()), signal.SIGKILL))
