@@ -33,6 +33,7 @@ BENCHMARKS = {
     "spurious": "how often the checks of the spurious-correlation report flag what is sound, and find what is not",
     "soak": "daily runs back to back in one process: open files, threads, memory and disk after each",
     "load": "200 coins and five years of 5-minute bars through the line: time, memory, disk, SQL readers",
+    "lake": "readers and writers of the live tables at once: a lake against the file",
     "ingest": "years of 5-minute bars into the warehouse, killed on the way, against paged fetch_ohlcv",
 }
 
