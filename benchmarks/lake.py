@@ -117,7 +117,7 @@ def _measure(
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
-            )  # fmt: skip
+            )
         )
     for process in processes:
         assert process.stdout is not None
