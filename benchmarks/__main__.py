@@ -36,6 +36,7 @@ BENCHMARKS = {
     "fanout": "fits on 1, 2 and 4 workers, child processes and Ray jobs, by model family: speed-up at equal models",
     "soak": "daily runs back to back in one process: open files, threads, memory and disk after each",
     "load": "200 coins and five years of 5-minute bars through the line: time, memory, disk, SQL readers",
+    "lake": "readers and writers of the live tables at once: a lake against the file",
     "ingest": "years of 5-minute bars into the warehouse, killed on the way, against paged fetch_ohlcv",
 }
 

@@ -21,7 +21,6 @@ import jinja2
 import pyarrow as pa
 import pytest
 
-from orchestration import warehouse as warehouse_module
 from orchestration.gates import run_gate
 from orchestration.raw_rows import append_batch, release_rows
 from orchestration.revisions import revision_table
@@ -30,6 +29,7 @@ from orchestration.sources.schema import TABLES
 from orchestration.status import status_tables
 from orchestration.streams import StreamState, read_streams, write_stream
 from orchestration.warehouse import Warehouse, WarehouseError, read_published
+from orchestration.warehouse import door as warehouse_module
 from tests.bad_data.test_text_going_out import FORMULAS
 from tests.end_to_end.homes import Home
 
