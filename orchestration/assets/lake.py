@@ -3,8 +3,6 @@
 In: the lake. Out: fewer, larger files and the snapshots that are still wanted, in numbers. Never: in the daily job.
 """
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 
 import dagster as dg

@@ -25,7 +25,7 @@ def test_an_empty_value_means_the_default():
         ("VOLCAST_ASSETS", "BTC,'; DROP TABLE x", "upper-case ticker"),
         ("VOLCAST_MODELS", "harx_cal,lstm9", "lstm9"),
         ("VOLCAST_CHAMPION", "oracle", "oracle"),
-        ("VOLCAST_WAREHOUSE", "ducklake:sqlite:x", "embedded default"),
+        ("VOLCAST_WAREHOUSE", "ducklake:mysql:x", "ducklake:sqlite"),
     ],
 )
 def test_a_bad_value_is_an_error_that_names_the_variable_and_quotes_it(name, value, expected):
