@@ -25,6 +25,30 @@ class DagsterDatabaseError(RuntimeError):
     """Dagster's database does not answer."""
 
 
+FILES = ("history/runs.db", "history/runs/index.db", "schedules/schedules.db")
+"""Dagster's SQLite files that every run opens."""
+
+
+def check_files(settings: Settings) -> None:
+    """Raise ``DagsterDatabaseError`` that names the first of Dagster's SQLite files that cannot be used: SQLite's own errors do not."""
+    if settings.dagster_database:
+        return
+    for name in FILES:
+        path = settings.dagster_home / name
+        if not os.path.lexists(path):
+            continue
+        try:
+            with closing(
+                sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=_SECONDS)
+            ) as file:
+                file.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        except sqlite3.Error as error:
+            raise DagsterDatabaseError(
+                f"{path}: {error}. Dagster keeps its runs there: put it back from a backup, or move it aside and Dagster "
+                "begins a new one, without the history of runs"
+            ) from error
+
+
 def rows(
     settings: Settings, file: str, query: str, parameters: Sequence[object] = ()
 ) -> list[tuple[Any, ...]]:

@@ -20,6 +20,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from orchestration.dagster_database import check_files
 from orchestration.disk_space import advice
 from orchestration.settings import PROJECT_ROOT, Settings
 
@@ -44,6 +45,7 @@ def prepare_home(settings: Settings) -> None:
             temporary.unlink(missing_ok=True)
             if error.errno != errno.EBUSY:
                 raise  # a mount: the deployment gives this file, and definitions.py says so where it does not mask
+    check_files(settings)
     os.environ["DAGSTER_HOME"] = str(settings.dagster_home)
     os.environ["VOLCAST_HOME"] = str(settings.home)
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
