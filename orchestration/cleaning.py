@@ -32,6 +32,8 @@ JOBS = frozenset({"daily", "retrain", "study", "capture", "__ASSET_JOB"})
 """Jobs of definitions.py, whose steps run in the process of their run. Of a run with a process a step the lock says nothing."""
 UNKNOWN_DAYS = 30
 """For so long the lock of a run is kept that this Dagster instance does not know: another one may."""
+_ENDED: list[IO[str]] = []
+"""Locks of runs of this process that are over, but may not have told Dagster."""
 _NUMBERED = re.compile(r"\.(\d+)$")
 _INTERRUPTED = (
     "its process is gone: killed, or the machine stopped. The same run again goes on where it was"
@@ -57,7 +59,13 @@ class Cleaned:
 
 @contextmanager
 def running(settings: Settings, instance: Any, run_id: str, job_name: str) -> Iterator[Cleaned]:
-    """Clean up after dead runs, then hold this run's locks while it lives."""
+    """Clean up after dead runs, then hold this run's locks while it lives.
+
+    Its own lock outlives the block, until this process ends or begins another run: Dagster stores the end of a run after it, and where that fails, as on a
+    full disk, the next run must find that this one is dead.
+    """
+    while _ENDED:
+        _ENDED.pop().close()
     found = clean(settings, instance)
     folder = settings.home / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
@@ -67,14 +75,14 @@ def running(settings: Settings, instance: Any, run_id: str, job_name: str) -> It
         if job_name not in JOBS:
             yield found
             return
-        path, fresh = folder / f"{run_id}.lock", folder / f"{run_id}{ABANDONED}"
-        with fresh.open("a") as own:
-            fcntl.flock(own, fcntl.LOCK_EX)
-            os.replace(fresh, path)  # it is locked before anyone can find it
-            try:
-                yield found
-            finally:
-                path.unlink(missing_ok=True)
+        fresh = folder / f"{run_id}{ABANDONED}"
+        own = fresh.open("a")
+        fcntl.flock(own, fcntl.LOCK_EX)
+        os.replace(fresh, folder / f"{run_id}.lock")  # locked before anyone can find it
+        try:
+            yield found
+        finally:
+            _ENDED.append(own)
 
 
 def clean(settings: Settings, instance: Any) -> Cleaned:

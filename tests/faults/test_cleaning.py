@@ -224,10 +224,25 @@ def test_the_lock_of_a_run_that_another_instance_knows_is_kept_for_it(settings, 
     assert list((settings.home / "runs").glob("*.lock")) == []
 
 
-def test_a_run_that_ends_well_leaves_no_lock(settings, instance):
-    with running(settings, instance, "r1", "daily"):
-        assert (settings.home / "runs" / "r1.lock").exists()
-    assert list((settings.home / "runs").glob("*.lock")) == []
+def test_the_lock_of_a_run_that_ended_well_goes_with_the_next(settings, instance):
+    run_id = _started(instance)
+    with running(settings, instance, run_id, "daily"):
+        pass
+    instance.report_run_failed(instance.get_run_by_id(run_id))
+    with running(settings, instance, "r2", "daily") as found:
+        assert found.runs == ()
+        assert [path.name for path in (settings.home / "runs").glob("*.lock")] == ["r2.lock"]
+
+
+def test_a_run_that_could_not_tell_dagster_its_end_is_found_dead_by_the_next(settings, instance):
+    """As on a full disk: the run is over, and its step still counts as started, with its slot."""
+    run_id = _started(instance)
+    with running(settings, instance, run_id, "daily"):
+        pass
+    assert clean(settings, instance).runs == ()  # it may be telling it just now
+    with running(settings, instance, "r2", "daily") as found:
+        assert (found.runs, found.slots) == ((run_id,), 1)
+    assert _held(instance) == set()
 
 
 def test_a_run_with_a_process_a_step_is_not_judged_by_its_lock(settings, instance):
