@@ -37,8 +37,8 @@ class Points:
         from orchestration.warehouse import Warehouse
 
         sys.addaudithook(self._audit)
-        attach, passed = Warehouse._attach, self.passed
-        Warehouse._attach = lambda own, **options: _Watched(attach(own, **options), passed)  # type: ignore[method-assign,assignment]
+        opened, passed = Warehouse._open, self.passed
+        Warehouse._open = lambda own, **options: _Watched(opened(own, **options), passed)  # type: ignore[method-assign,assignment]
 
     def passed(self, what: str) -> None:
         self.count += 1
