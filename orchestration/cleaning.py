@@ -32,7 +32,7 @@ JOBS = frozenset({"daily", "retrain", "study", "capture", "__ASSET_JOB"})
 """Jobs of definitions.py, whose steps run in the process of their run. Of a run with a process a step the lock says nothing."""
 UNKNOWN_DAYS = 30
 """For so long the lock of a run is kept that this Dagster instance does not know: another one may."""
-_ENDED: list[IO[str]] = []
+_ENDED: dict[Path, IO[str]] = {}
 """Locks of runs of this process that are over, but may not have told Dagster."""
 _NUMBERED = re.compile(r"\.(\d+)$")
 _INTERRUPTED = (
@@ -64,8 +64,7 @@ def running(settings: Settings, instance: Any, run_id: str, job_name: str) -> It
     Its own lock outlives the block, until this process ends or begins another run: Dagster stores the end of a run after it, and where that fails, as on a
     full disk, the next run must find that this one is dead.
     """
-    while _ENDED:
-        _ENDED.pop().close()
+    settle(instance)
     found = clean(settings, instance)
     folder = settings.home / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
@@ -75,14 +74,24 @@ def running(settings: Settings, instance: Any, run_id: str, job_name: str) -> It
         if job_name not in JOBS:
             yield found
             return
-        fresh = folder / f"{run_id}{ABANDONED}"
+        path, fresh = folder / f"{run_id}.lock", folder / f"{run_id}{ABANDONED}"
         own = fresh.open("a")
         fcntl.flock(own, fcntl.LOCK_EX)
-        os.replace(fresh, folder / f"{run_id}.lock")  # locked before anyone can find it
+        os.replace(fresh, path)  # it is locked before anyone can find it
         try:
             yield found
         finally:
-            _ENDED.append(own)
+            _ENDED[path] = own
+
+
+def settle(instance: Any) -> None:
+    """Let go of the locks of runs of this process that are over; of one whose end Dagster does not have, the file stays for the next run's cleaning."""
+    while _ENDED:
+        path, own = _ENDED.popitem()
+        with own:
+            run = instance.get_run_by_id(path.stem)
+            if run is not None and run.is_finished:
+                path.unlink(missing_ok=True)
 
 
 def clean(settings: Settings, instance: Any) -> Cleaned:

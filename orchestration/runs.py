@@ -20,6 +20,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from orchestration.cleaning import settle
 from orchestration.dagster_database import check_files
 from orchestration.disk_space import advice
 from orchestration.settings import PROJECT_ROOT, Settings
@@ -127,6 +128,7 @@ def _execute(
         result = job.execute_in_process(
             run_config=config, instance=instance, tags=days, run_id=run_id, raise_on_error=False
         )
+        settle(instance)
         if not result.success:
             reasons = _reasons(instance, run_id)
             raise RunFailed("\n".join(filter(None, (reasons, advice(reasons, settings.home)))))

@@ -20,7 +20,7 @@ ENVIRONMENT = {
 
 
 def run_small(home: Path, stage: str, as_of: date) -> None:
-    from orchestration.cleaning import running
+    from orchestration.cleaning import running, settle
     from orchestration.platform import Platform
     from orchestration.settings import Settings
 
@@ -28,6 +28,7 @@ def run_small(home: Path, stage: str, as_of: date) -> None:
     platform = Platform(Settings.from_env())
     with running(platform.settings, _NoDagster(), uuid.uuid4().hex, "daily"):
         _STAGES[stage](platform, as_of)
+    settle(_NoDagster())
 
 
 class _NoDagster:

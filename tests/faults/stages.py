@@ -68,6 +68,7 @@ def run_stage(home: Path, stage: str, as_of: date) -> list[str]:
     import dagster as dg
 
     from orchestration import definitions
+    from orchestration.cleaning import settle
     from orchestration.partitions import PARTITION_TAG
     from orchestration.runs import _reasons, prepare_home
     from orchestration.settings import Settings
@@ -86,4 +87,5 @@ def run_stage(home: Path, stage: str, as_of: date) -> list[str]:
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
             raise_on_error=False,
         )
+        settle(instance)
         return [] if result.success else [_reasons(instance, result.run_id)]
