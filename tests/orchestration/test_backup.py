@@ -30,7 +30,7 @@ from orchestration.doctor import broken, examine
 from orchestration.runs import prepare_home
 from orchestration.settings import PROJECT_ROOT, Settings
 from orchestration.tables import OUTPUT_TABLES
-from orchestration.warehouse import Warehouse, attach
+from orchestration.warehouse import LAYOUT_VERSION, Warehouse, attach
 from tests.orchestration.doctor.homes import healthy
 
 
@@ -96,7 +96,7 @@ def test_the_manifest_names_every_file_and_nothing_secret_or_half_written(made):
     files = {str(path.relative_to(made)) for path in made.rglob("*") if path.is_file()}
     assert files == {*manifest["files"], MANIFEST}
     assert manifest["source"] == ""
-    assert manifest["layout"] == "6"
+    assert manifest["layout"] == LAYOUT_VERSION
     assert manifest["volcast"]
     assert not any(part in name for name in files for part in ("secret", ".part", "-wal", "lock"))
     assert not any(b"planted" in (made / name).read_bytes() for name in files)

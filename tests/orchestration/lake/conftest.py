@@ -28,6 +28,14 @@ def lake(
     return new_lake(request.param, request, tmp_path, monkeypatch)()
 
 
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
+def one_lake(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Storage:
+    """``lake``, of one kind in the default suite: for what takes long, and asks the catalog nothing that other tests do not."""
+    return new_lake(request.param, request, tmp_path, monkeypatch)()
+
+
 @pytest.fixture
 def sqlite_lake(tmp_path: Path) -> Storage:
     return {

@@ -15,7 +15,13 @@ from orchestration.lake.migrate import EXCEPT_ROWS, migrate
 from orchestration.lake.upkeep import keep_in_order, size_of_lake
 from orchestration.settings import Settings
 from orchestration.tables import OUTPUT_TABLES
-from orchestration.warehouse import Warehouse, WarehouseError, replace_rows, set_state
+from orchestration.warehouse import (
+    Warehouse,
+    WarehouseError,
+    bump_revision,
+    replace_rows,
+    set_state,
+)
 from tests.orchestration.doctor.homes import DAYS, healthy
 from tests.orchestration.lake.test_storage import content
 
@@ -30,7 +36,11 @@ def forecast_again(warehouse: Warehouse, factor: float) -> None:
             "SELECT * FROM forecasts.volatility WHERE as_of = ?", [DAY]
         ).df()[list(spec.columns)]  # fmt: skip
         snapshot = warehouse.snapshot(connection)
-    rows = rows.assign(volatility=rows["volatility"] * factor, created_at=datetime.now(UTC))
+    rows = rows.assign(
+        volatility=rows["volatility"] * factor,
+        variance=rows["variance"] * factor**2,
+        created_at=datetime.now(UTC),
+    )
     rows["as_of"] = pd.to_datetime(rows["as_of"]).dt.date
     for attempt in warehouse.writes():
         with attempt as connection:
@@ -50,16 +60,16 @@ def change_features(warehouse: Warehouse) -> None:
 
 
 def test_as_of_shows_the_features_that_a_forecast_read_and_what_changed_since(
-    lake: dict[str, Any], tmp_path: Path
+    one_lake: dict[str, Any], tmp_path: Path
 ) -> None:
-    settings = healthy(tmp_path / "home", **lake)
+    settings = healthy(tmp_path / "home", **one_lake)
     warehouse = Warehouse(settings)
     forecast_again(warehouse, 1.01)
     assert not [line for line in known_when_made(settings, "BTC", DAY, 1).differs if "features" in line]  # fmt: skip
     change_features(warehouse)
     found = known_when_made(settings, "BTC", DAY, 1)
-    assert found.features["funding_age_days"] == pytest.approx(0.3)
-    assert found.features_today["funding_age_days"] == pytest.approx(0.9)
+    assert float(found.features["funding_age_days"]) == pytest.approx(0.3)
+    assert float(found.features_today["funding_age_days"]) == pytest.approx(0.9)
     assert any("funding_age_days was" in line for line in found.differs)
     assert {item.horizon for item in found.forecasts} == {1}
     replaced = [item for item in found.forecasts if item.superseded_at]
@@ -88,9 +98,9 @@ def test_as_of_without_a_forecast_says_where_to_look(tmp_path: Path) -> None:
 
 
 def test_upkeep_lets_old_snapshots_go_but_not_those_that_a_forecast_read(
-    lake: dict[str, Any], tmp_path: Path
+    one_lake: dict[str, Any], tmp_path: Path
 ) -> None:
-    settings = healthy(tmp_path / "home", **lake)
+    settings = healthy(tmp_path / "home", **one_lake)
     warehouse = Warehouse(settings)
     forecast_again(warehouse, 1.01)
     change_features(warehouse)
@@ -117,13 +127,15 @@ def test_upkeep_of_a_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_moves_into_a_lake_and_back_with_every_row(
-    lake: dict[str, Any], tmp_path: Path
+    one_lake: dict[str, Any], tmp_path: Path
 ) -> None:
     origin = healthy(tmp_path / "home")
     with Warehouse(origin).write() as connection:
         set_state(connection, "source", "simulated, seed 7")
+        bump_revision(connection)
+    assert Warehouse(origin).publish()
     content_before = origin.warehouse_path.read_bytes()
-    target = Settings(home=origin.home, **lake)
+    target = Settings(home=origin.home, **one_lake)
     moved = migrate(origin, target)
     assert origin.warehouse_path.read_bytes() == content_before
     with Warehouse(origin).read() as ours, Warehouse(target).read() as theirs:
@@ -139,6 +151,7 @@ def test_a_file_moves_into_a_lake_and_back_with_every_row(
         assert content(ours) == content(theirs)
 
 
+@pytest.mark.slow
 def test_a_migration_that_was_stopped_goes_on_and_a_row_that_differs_is_sent_again(
     sqlite_lake: dict[str, Any], tmp_path: Path
 ) -> None:
