@@ -351,6 +351,7 @@ def test_the_key_goes_to_the_provider_and_nowhere_else(
     monkeypatch.setenv("VOLCAST_COINMETRICS_API_KEY", "s3cret")
     api = small_chain()
     server = serve(coinmetrics=api)
+    caplog.set_level(logging.DEBUG, logger="urllib3")  # a client of Kubernetes silences it
     with caplog.at_level(logging.DEBUG):
         read(server)
         api.refuse = Reply(
