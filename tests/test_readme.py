@@ -33,7 +33,7 @@ def test_every_command_exists():
     from orchestration.cli import app
 
     known = set(get_command(app).commands) | {"test"}
-    named = set(re.findall(r"\./volcast ([a-z]+)", README))
+    named = set(re.findall(r"\./volcast ([a-z]+(?:-[a-z]+)*)", README))
     assert named
     assert named <= known
 
