@@ -6,6 +6,7 @@ In: folders of Python modules that jobs may name, and how many nodes. Out: the a
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,6 +54,7 @@ def running(*python_path: Path, nodes: int = 2) -> Iterator[RayCluster]:
         "RAY_DISABLE_IMPORT_WARNING": "1",
         "RAY_health_check_period_ms": "500",
         "RAY_health_check_failure_threshold": "4",
+        "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])),
         "PYTHONPATH": os.pathsep.join(map(str, (Path(__file__).parents[2], *python_path))),
     }
     with mock.patch.dict(os.environ, environment):
