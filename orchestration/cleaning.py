@@ -89,9 +89,12 @@ def settle(instance: Any) -> None:
     while _ENDED:
         path, own = _ENDED.popitem()
         with own:
-            run = instance.get_run_by_id(path.stem)
-            if run is not None and run.is_finished:
-                path.unlink(missing_ok=True)
+            try:
+                run = instance.get_run_by_id(path.stem)
+                if run is not None and run.is_finished:
+                    path.unlink(missing_ok=True)
+            except Exception as error:  # a full disk: why the run failed is what is told
+                logger.warning("%s stays: %s: %s", path, type(error).__name__, error)
 
 
 def clean(settings: Settings, instance: Any) -> Cleaned:

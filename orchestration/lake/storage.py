@@ -23,7 +23,7 @@ from orchestration.warehouse.layout import has_tables
 from orchestration.warehouse.state import CATALOG
 
 _LOST = re.compile(
-    "Transaction conflict|database is locked|maximum retry count|could not serialize|deadlock detected|[Dd]uplicate key|UNIQUE constraint failed",
+    "Transaction conflict|database is locked|maximum retry count|could not serialize|Failed to probe DuckLake metadata: Current transaction is aborted|deadlock detected|[Dd]uplicate key|UNIQUE constraint failed",
 )
 _CREDENTIALS = (
     PASSWORD, "PGPASSWORD", "PGPASSFILE", "PGSSLMODE", "PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",

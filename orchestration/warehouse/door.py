@@ -118,18 +118,32 @@ class Warehouse:
     def _read_snapshot(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """One snapshot of a lake, however many statements read it; no lock."""
         try:
-            connection = self._open(read_only=True)
+            connection = self._open_snapshot()
         except NothingStored:
             connection = None
-        if connection is None or not has_tables(connection):
+        if connection is not None and not has_tables(connection):
+            connection.close()
+            connection = None
+        if connection is None:
             for attempt in self.writes():
                 with attempt:
                     pass
-            connection = self._open(read_only=True)
+            connection = self._open_snapshot()
         try:
             yield connection
         finally:
             connection.close()
+
+    def _open_snapshot(self) -> duckdb.DuckDBPyConnection:
+        """``_open`` to read, again while another home's write keeps the catalog busy."""
+        deadline = time.monotonic() + self.settings.lock_timeout_seconds
+        while True:
+            try:
+                return self._open(read_only=True)
+            except Conflict:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_POLL_SECONDS)
 
     @contextmanager
     def building(self) -> Iterator[None]:

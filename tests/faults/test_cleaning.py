@@ -245,6 +245,19 @@ def test_a_run_that_could_not_tell_dagster_its_end_is_found_dead_by_the_next(set
     assert _held(instance) == set()
 
 
+def test_a_lock_that_cannot_be_settled_stays_and_stops_no_run(settings, instance, caplog):
+    class Full:
+        def get_run_by_id(self, run_id: str) -> None:
+            raise OSError(28, "No space left on device")
+
+    run_id = _started(instance)
+    with running(settings, instance, run_id, "daily"):
+        pass
+    cleaning.settle(Full())
+    assert "No space left" in caplog.text
+    assert clean(settings, instance).runs == (run_id,)
+
+
 def test_a_run_with_a_process_a_step_is_not_judged_by_its_lock(settings, instance):
     with running(settings, instance, "r1", "ingest_in_processes"):
         assert list((settings.home / "runs").glob("*.lock")) == []
